@@ -1,0 +1,26 @@
+"""Paths of the shared material that tests use where it is there, and skip without."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"needs the folder shared/{name} beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_parity() -> Path:
+    """Golden outputs of the reference implementations, one ``.npz`` a case."""
+    return _shared("parity")
+
+
+@pytest.fixture(scope="session")
+def shared_audio() -> Path:
+    """Real music with stems, whole songs, codec pairs; read only."""
+    return _shared("audio")
