@@ -1,0 +1,47 @@
+# PaddleStems: everything that a new machine needs is installed into .venv by the first target that needs it.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+RUN    := $(BIN)/python
+SONG   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.base  ## create .venv with what running needs
+
+demo: $(VENV)/.base  ## synthetic songs -> train -> evaluate -> separate on this CPU (SONG=path separates that file too)
+	$(RUN) run_scripts/run_demo.py $(if $(SONG),--song "$(SONG)")
+
+test: $(VENV)/.dev  ## the whole test suite
+	$(RUN) -m pytest
+
+lint: $(VENV)/.dev  ## style and formatting, without changing anything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.bench  ## one table of ratios, measured side by side in this run (installs PyTorch as the rival)
+	$(RUN) -m benchmarks
+
+clean:  ## remove what the commands of this file wrote, but no data set and no trained model
+	rm -rf demo .pytest_cache .ruff_cache
+
+$(RUN):
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "error: Python 3.10, 3.11 or 3.12 is needed; say which with make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: requirements.txt requirements-base.txt | $(RUN)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.base
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(VENV)/.bench: requirements-bench.txt $(VENV)/.base
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	touch $@
