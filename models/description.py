@@ -1,0 +1,34 @@
+"""What the rest of the program needs to know of a network without building it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Description:
+    """Facts about one network; ``model.description`` and ``models.describe(name)`` are equal.
+
+    Attributes:
+        name: registry name, or the family name for a network with its own options
+        sources: canonical stem names in the order of the source axis
+        sample_rate: Hz
+        channels: audio channels the network works on
+        eats: what the forward call takes
+        segment: natural length of one input, samples
+        context: samples at each edge of a chunk that a chunked run must discard
+        config: constructor arguments that rebuild the network (read-only)
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    sample_rate: int
+    channels: int
+    eats: Literal["waveform", "magnitude", "mel"]
+    segment: int
+    context: int
+    config: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", MappingProxyType(dict(self.config)))

@@ -1,0 +1,108 @@
+"""Building blocks shared by the networks.
+
+Kernels with other speed or device properties can be put behind these classes without touching a network.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+_ZERO = nn.initializer.Constant(0.0)
+_ONE = nn.initializer.Constant(1.0)
+
+
+def same_padding(kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """Padding ``(before, after)`` of a TensorFlow SAME convolution whose input size is a multiple of the stride."""
+    total = max((kernel - 1) * dilation + 1 - stride, 0)
+    return total // 2, total - total // 2
+
+
+class SameConv2D(nn.Layer):
+    """Convolution with TensorFlow's SAME padding: ``[B, C, H, W] -> [B, K, H/stride, W/stride]``.
+
+    H and W must be multiples of the stride. Weight ``[K, C, kernel, kernel]``, bias ``[K]``; both start at zero, see
+    :func:`he_uniform_`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1):
+        super().__init__()
+        self.stride, self.dilation = stride, dilation
+        self.padding = list(same_padding(kernel, stride, dilation)) * 2
+        self.weight = self.create_parameter([outputs, inputs, kernel, kernel], default_initializer=_ZERO)
+        self.bias = self.create_parameter([outputs], is_bias=True, default_initializer=_ZERO)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
+
+
+class SameConv2DTranspose(nn.Layer):
+    """Transposed convolution with TensorFlow's SAME padding: ``[B, C, H, W] -> [B, K, H*stride, W*stride]``.
+
+    The full result is cut by :func:`same_padding` at its edges. Weight ``[C, K, kernel, kernel]``, bias ``[K]``; both
+    start at zero, see :func:`he_uniform_`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int):
+        super().__init__()
+        self.stride = stride
+        self.padding = list(same_padding(kernel, stride)) * 2
+        self.weight = self.create_parameter([inputs, outputs, kernel, kernel], default_initializer=_ZERO)
+        self.bias = self.create_parameter([outputs], is_bias=True, default_initializer=_ZERO)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return F.conv2d_transpose(x, self.weight, self.bias, self.stride, self.padding)
+
+
+class BatchNorm(nn.Layer):
+    """Batch normalisation over the channels of ``[B, C, H, W]``.
+
+    ``fixed`` normalises with the stored statistics in training, too, and never changes them: an affine map whose scale
+    and shift learn. Otherwise ordinary batch normalisation, with Paddle's meaning of momentum (the share that is kept).
+    """
+
+    def __init__(self, channels: int, fixed: bool, epsilon: float = 1e-3, momentum: float = 0.99):
+        super().__init__()
+        self.fixed, self.epsilon, self.momentum = fixed, epsilon, momentum
+        self.weight = self.create_parameter([channels], default_initializer=_ONE)
+        self.bias = self.create_parameter([channels], is_bias=True, default_initializer=_ZERO)
+        self.register_buffer("_mean", paddle.zeros([channels]))
+        self.register_buffer("_variance", paddle.ones([channels]))
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return F.batch_norm(
+            x,
+            self._mean,
+            self._variance,
+            self.weight,
+            self.bias,
+            training=self.training and not self.fixed,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+        )
+
+
+def activation(name: str) -> nn.Layer:
+    """An activation by its name in Keras: LeakyReLU (slope 0.2), ReLU or ELU."""
+    return {"LeakyReLU": lambda: nn.LeakyReLU(0.2), "ReLU": nn.ReLU, "ELU": nn.ELU}[name]()
+
+
+def he_uniform(shape: Sequence[int], fan_in: int, seed: int, name: str) -> np.ndarray:
+    """U(±√(6 / fan_in)), float32; depends on the seed and the name alone, not on any global random state."""
+    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    limit = np.float32((6.0 / fan_in) ** 0.5)
+    return (generator.random(tuple(shape), dtype=np.float32) * 2 - 1) * limit
+
+
+def he_uniform_(model: nn.Layer, seed: int) -> None:
+    """Fills the weight of every SAME convolution in ``model`` as Keras' ``he_uniform`` does.
+
+    For a transposed convolution Keras counts the fan-in on axis 2 of ``[kh, kw, out, in]``, the output channels.
+    """
+    for name, layer in model.named_sublayers():
+        if isinstance(layer, SameConv2D | SameConv2DTranspose):
+            fan_in = int(np.prod(layer.weight.shape[1:]))
+            layer.weight.set_value(he_uniform(layer.weight.shape, fan_in, seed, name))

@@ -1,0 +1,89 @@
+"""Names of the networks and how to build them. Does not import paddle before ``create``."""
+
+import dataclasses
+import importlib
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from models.description import Description
+from models.spleeter_config import VARIANTS, SpleeterConfig
+from runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Family:
+    """One network class: where it lives, its options, and its published variants (name -> options)."""
+
+    module: str
+    layer: str
+    config: type
+    variants: dict[str, dict[str, Any]]
+
+
+FAMILIES: tuple[Family, ...] = (Family("models.spleeter", "Spleeter", SpleeterConfig, VARIANTS),)
+
+
+def names() -> list[str]:
+    """Every name that :func:`create` takes, in the order of the families."""
+    return [name for family in FAMILIES for name in family.variants]
+
+
+def resolve(name: str) -> str:
+    """The registry name behind any accepted spelling, such as ``spleeter:2stems-16kHz`` or ``2stems``.
+
+    Raises:
+        UserError: no network has this name; says which one is nearest
+    """
+    spelling = re.sub(r"[:\-./ ]+", "_", name.strip().lower())
+    for candidate in (spelling, f"spleeter_{spelling}"):
+        if candidate in names():
+            return candidate
+    nearest = get_close_matches(spelling, names(), 1, 0.5)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(names())}"
+    raise UserError(f"there is no network called {name!r}; {hint}")
+
+
+def _find(name: str) -> tuple[str, Family]:
+    known = resolve(name)
+    return known, next(family for family in FAMILIES if known in family.variants)
+
+
+def _configure(name: str, overrides: dict[str, Any]) -> tuple[str, Family, Any]:
+    known, family = _find(name)
+    options = [field.name for field in dataclasses.fields(family.config)]
+    for key in overrides:
+        if key not in options:
+            nearest = get_close_matches(key, options, 1, 0.5)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"its options: {', '.join(options)}"
+            raise UserError(f"{known} has no option {key!r}; {hint}")
+    return known, family, family.config(**{**family.variants[known], **overrides})
+
+
+def describe(name: str, **overrides: Any) -> Description:
+    """The description of a network that is not built (and without paddle).
+
+    Raises:
+        UserError: unknown name, unknown option, or an option out of range
+    """
+    known, _, config = _configure(name, overrides)
+    return config.describe(known)
+
+
+def create(name: str, **overrides: Any) -> Any:
+    """Builds a network with its reference initialisation.
+
+    Args:
+        name: one of :func:`names`, or another accepted spelling
+        overrides: options of the family's config class that replace those of the variant
+
+    Returns:
+        a ``paddle.nn.Layer`` with a ``description``
+
+    Raises:
+        UserError: unknown name, unknown option, or an option out of range
+    """
+    known, family, config = _configure(name, overrides)
+    layer = getattr(importlib.import_module(family.module), family.layer)
+    return layer.from_config(config, known)
