@@ -11,6 +11,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from models import onednn
+
 _ZERO = nn.initializer.Constant(0.0)
 _ONE = nn.initializer.Constant(1.0)
 
@@ -36,6 +38,9 @@ class SameConv2D(nn.Layer):
         self.bias = self.create_parameter([outputs], is_bias=True, default_initializer=_ZERO)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if onednn.usable(x):
+            steps, dilation = (self.stride, self.stride), (self.dilation, self.dilation)
+            return onednn.conv2d(x, self.weight, self.bias, steps, tuple(self.padding), dilation)
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
 
 
@@ -54,6 +59,9 @@ class SameConv2DTranspose(nn.Layer):
         self.bias = self.create_parameter([outputs], is_bias=True, default_initializer=_ZERO)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if onednn.usable(x):
+            steps = (self.stride, self.stride)
+            return onednn.conv2d_transpose(x, self.weight, self.bias, steps, tuple(self.padding))
         return F.conv2d_transpose(x, self.weight, self.bias, self.stride, self.padding)
 
 
