@@ -4,12 +4,12 @@ import dataclasses
 import importlib
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from models.description import Description
 from models.spleeter_config import VARIANTS, SpleeterConfig
 from runtime.errors import UserError
+from runtime.nearest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ def resolve(name: str) -> str:
     for candidate in (spelling, f"spleeter_{spelling}"):
         if candidate in names():
             return candidate
-    nearest = get_close_matches(spelling, names(), 1, 0.5)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(names())}"
-    raise UserError(f"there is no network called {name!r}; {hint}")
+    raise UserError(f"there is no network called {name!r}; {did_you_mean(f'spleeter_{spelling}', names())}")
 
 
 def _find(name: str) -> tuple[str, Family]:
@@ -55,9 +53,7 @@ def _configure(name: str, overrides: dict[str, Any]) -> tuple[str, Family, Any]:
     options = [field.name for field in dataclasses.fields(family.config)]
     for key in overrides:
         if key not in options:
-            nearest = get_close_matches(key, options, 1, 0.5)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"its options: {', '.join(options)}"
-            raise UserError(f"{known} has no option {key!r}; {hint}")
+            raise UserError(f"{known} has no option {key!r}; {did_you_mean(key, options)}")
     return known, family, family.config(**{**family.variants[known], **overrides})
 
 

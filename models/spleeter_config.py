@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from models.description import Description
 from runtime.errors import UserError
@@ -37,6 +37,16 @@ class SpleeterConfig:
         dropout: probability after the first three decoder levels while training; the original's never acts
         seed: of the initial weights, which depend on nothing else
     """
+
+    # options that change what weights of the same shape mean
+    meaning: ClassVar[tuple[str, ...]] = (
+        "sample_rate",
+        "frame_length",
+        "frame_step",
+        "conv_activation",
+        "deconv_activation",
+        "output",
+    )
 
     instruments: tuple[str, ...]
     sample_rate: int = 44100

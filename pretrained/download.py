@@ -1,0 +1,97 @@
+"""Finds published weights on this machine, or fetches them."""
+
+import os
+from pathlib import Path
+
+from pretrained import catalogue, tf_checkpoint
+from pretrained.catalogue import Archive
+from runtime import files
+from runtime.console import log
+from runtime.errors import UserError
+
+DEFAULT_ROOT = Path("model/pretrained")
+
+
+def root_folder(root: str | Path | None = None) -> Path:
+    """Where published weights live: ``root``, else the environment's MODEL_PATH, else ``model/pretrained``."""
+    return Path(root or os.environ.get("MODEL_PATH") or DEFAULT_ROOT)
+
+
+def resolve(name: str, offline: bool = False, root: str | Path | None = None) -> Path:
+    """The weights that a name stands for: an existing path as it is, else the local copy, else a download.
+
+    Args:
+        name: a path, or a network with published weights in any accepted spelling
+        offline: never use the network
+        root: folder of published weights, see :func:`root_folder`
+
+    Returns:
+        a path for :func:`pretrained.load_weights`
+
+    Raises:
+        UserError: no such path or network, an incomplete local copy, or nothing local while ``offline``
+    """
+    if Path(name).exists():
+        return Path(name)
+    if os.sep in name or name.endswith((".safetensors", ".index")):
+        raise UserError(f"there is no file or folder {name}")
+    archive = catalogue.find(name)
+    folder = root_folder(root) / archive.name
+    if is_complete(folder):
+        return folder
+    if offline:
+        raise UserError(f"no weights in {folder}, and downloading is switched off; {_by_hand(archive, folder)}")
+    return _fetch(archive, folder)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a checkpoint with all its data files lies in the folder.
+
+    Raises:
+        UserError: the folder has files, but they are no complete checkpoint
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    bundle = tf_checkpoint.open_bundle(folder)
+    for path in map(bundle.shard_path, range(bundle.shards)):
+        if not path.is_file():
+            raise UserError(
+                f"{folder} is incomplete: {path.name} is missing; add it, or remove the folder and try again"
+            )
+    return True
+
+
+def _fetch(archive: Archive, folder: Path) -> Path:
+    url = catalogue.release_url(f"{archive.name}.tar.gz")
+    target = folder.with_name(f"{archive.name}.tar.gz")
+    log(f"downloading {url}")
+    try:
+        files.download([url], target, sha256=_checksum(archive, folder.parent))
+    except UserError as failure:
+        raise UserError(f"{failure}. Without a connection: {_by_hand(archive, folder)}") from failure
+    files.unpack(target, folder)
+    # the original tool only believes a folder that has this file
+    (folder / ".probe").write_text("OK")
+    target.unlink()
+    log(f"unpacked to {folder}")
+    return folder
+
+
+def _checksum(archive: Archive, folder: Path) -> str:
+    """Known here for the published release; another release has a list of its own."""
+    if os.environ.get("GITHUB_RELEASE", catalogue.RELEASE) == catalogue.RELEASE:
+        return archive.sha256
+    listing = folder / "checksum.json"
+    files.download([catalogue.release_url("checksum.json")], listing, progress=False)
+    known = files.read_json(listing)
+    listing.unlink()
+    if not isinstance(known, dict) or archive.name not in known:
+        raise UserError(f"{catalogue.release_url('checksum.json')} has no checksum for {archive.name}")
+    return known[archive.name]
+
+
+def _by_hand(archive: Archive, folder: Path) -> str:
+    return (
+        f"fetch {catalogue.release_url(f'{archive.name}.tar.gz')} (sha256 {archive.sha256}) elsewhere and unpack it to "
+        f"{folder}, so that {folder / 'checkpoint'} exists, or give a path to weights"
+    )
