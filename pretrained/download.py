@@ -35,13 +35,17 @@ def resolve(name: str, offline: bool = False, root: str | Path | None = None) ->
         return Path(name)
     if os.sep in name or name.endswith((".safetensors", ".index")):
         raise UserError(f"there is no file or folder {name}")
-    archive = catalogue.find(name)
+    return fetch(catalogue.find(name), offline, root)
+
+
+def fetch(archive: Archive, offline: bool = False, root: str | Path | None = None) -> Path:
+    """The folder of a published archive's weights, downloaded if it is not there; arguments and errors as above."""
     folder = root_folder(root) / archive.name
     if is_complete(folder):
         return folder
     if offline:
-        raise UserError(f"no weights in {folder}, and downloading is switched off; {_by_hand(archive, folder)}")
-    return _fetch(archive, folder)
+        raise UserError(f"there are no weights in {folder}, and downloading is off; {_by_hand(archive, folder)}")
+    return _download(archive, folder)
 
 
 def is_complete(folder: Path) -> bool:
@@ -61,7 +65,7 @@ def is_complete(folder: Path) -> bool:
     return True
 
 
-def _fetch(archive: Archive, folder: Path) -> Path:
+def _download(archive: Archive, folder: Path) -> Path:
     url = catalogue.release_url(f"{archive.name}.tar.gz")
     target = folder.with_name(f"{archive.name}.tar.gz")
     log(f"downloading {url}")

@@ -1,0 +1,57 @@
+"""Lists and fetches published weights: ``python -m pretrained list`` and ``python -m pretrained download NAME…``."""
+
+import argparse
+
+from pretrained import catalogue, download
+from runtime import console
+from runtime.errors import UserError
+
+
+def _state(archive: catalogue.Archive, root: str | None) -> str:
+    folder = download.root_folder(root) / archive.name
+    try:
+        return f"in {folder}" if download.is_complete(folder) else "not here yet"
+    except UserError as failure:
+        return str(failure)
+
+
+def _list(options: argparse.Namespace) -> None:
+    rows = [
+        [", ".join(archive.networks), _state(archive, options.root), catalogue.release_url(f"{archive.name}.tar.gz")]
+        for archive in catalogue.ARCHIVES
+    ]
+    console.log(console.table(rows, ["networks", "weights", "address"]))
+
+
+def _download(options: argparse.Namespace) -> None:
+    for archive in dict.fromkeys(catalogue.find(name) for name in options.names):
+        console.log(f"{archive.name}: {download.fetch(archive, options.offline, options.root)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pretrained", description="Published weights of the networks.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="what is published and what is already here")
+    listing.set_defaults(run=_list)
+    fetching = actions.add_parser("download", help="fetch weights, verify and unpack them")
+    fetching.add_argument(
+        "names", nargs="+", metavar="NAME", help="networks, such as spleeter_2stems or spleeter:2stems"
+    )
+    fetching.add_argument("--offline", action="store_true", help="never use the network, only check what is here")
+    fetching.set_defaults(run=_download)
+    for action in (listing, fetching):
+        action.add_argument(
+            "--root", help=f"folder of the weights (default: $MODEL_PATH, else {download.DEFAULT_ROOT.as_posix()})"
+        )
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit status."""
+    options = _parser().parse_args(arguments)
+    options.run(options)
+    return 0
+
+
+if __name__ == "__main__":
+    console.run(main)
