@@ -44,7 +44,7 @@ def fetch(archive: Archive, offline: bool = False, root: str | Path | None = Non
     if is_complete(folder):
         return folder
     if offline:
-        raise UserError(f"there are no weights in {folder}, and downloading is off; {_by_hand(archive, folder)}")
+        raise UserError(f"there are no weights in {folder}, and downloading is off: {_by_hand(archive, folder)}")
     return _download(archive, folder)
 
 
@@ -72,11 +72,12 @@ def _download(archive: Archive, folder: Path) -> Path:
     try:
         files.download([url], target, sha256=_checksum(archive, folder.parent))
     except UserError as failure:
-        raise UserError(f"{failure}. Without a connection: {_by_hand(archive, folder)}") from failure
-    files.unpack(target, folder)
+        raise UserError(f"{failure}. Without a connection, {_by_hand(archive, folder)}") from failure
+    if not is_complete(folder):  # another process may have been faster
+        files.unpack(target, folder)
     # the original tool only believes a folder that has this file
     (folder / ".probe").write_text("OK")
-    target.unlink()
+    target.unlink(missing_ok=True)
     log(f"unpacked to {folder}")
     return folder
 
@@ -95,7 +96,10 @@ def _checksum(archive: Archive, folder: Path) -> str:
 
 
 def _by_hand(archive: Archive, folder: Path) -> str:
+    published = os.environ.get("GITHUB_RELEASE", catalogue.RELEASE) == catalogue.RELEASE
+    checksum = f" (sha256 {archive.sha256})" if published else ""
+    url = catalogue.release_url(f"{archive.name}.tar.gz")
     return (
-        f"fetch {catalogue.release_url(f'{archive.name}.tar.gz')} (sha256 {archive.sha256}) elsewhere and unpack it to "
-        f"{folder}, so that {folder / 'checkpoint'} exists, or give a path to weights"
+        f"fetch {url}{checksum} on another machine and unpack it to {folder}, so that {folder / 'checkpoint'} exists; "
+        "or give the path of weights"
     )

@@ -98,16 +98,23 @@ def load_weights(model: Any, path: str | Path) -> Weights:
 
 def _read(model: Any, path: Path) -> tuple[str, Path, dict[str, np.ndarray], dict[str, str]]:
     """Kind, exact source, arrays under our names, and their spelling in the source where that differs."""
-    if not path.exists() and not Path(f"{path}.index").exists():
-        raise UserError(f"there are no weights at {path}")
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" and path.is_file():
+        if (path.parent / checkpoint.STATE).is_file():
+            _check_network(model, checkpoint.read_state(path.parent), path.parent)
         return "safetensors", path, _safetensors(path), {}
-    folder = _checkpoint_folder(path)
-    if folder:
+    if folder := _checkpoint_folder(path):
         return "checkpoint", folder, _own(model, folder), {}
-    prefix = tf_checkpoint.find_prefix(path)
-    arrays = {name: array for name, array in tf_checkpoint.read(prefix).items() if not names.is_training_state(name)}
-    return "TensorFlow checkpoint", prefix, *_to_ours(model, arrays)
+    if tf_checkpoint.is_checkpoint(path):
+        prefix = tf_checkpoint.find_prefix(path)
+        arrays = tf_checkpoint.read(prefix)
+        kept = {name: array for name, array in arrays.items() if not names.is_training_state(name)}
+        return "TensorFlow checkpoint", prefix, *_to_ours(model, kept)
+    if not path.exists():
+        raise UserError(f"there are no weights at {path}")
+    raise UserError(
+        f"{path} holds no weights: it is neither a checkpoint or run folder of this program, "
+        "nor a .safetensors file, nor a TensorFlow checkpoint"
+    )
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -121,10 +128,10 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _checkpoint_folder(path: Path) -> Path | None:
-    """The checkpoint of ours that ``path`` means: itself, or the best or else the latest one of a run folder."""
-    if (path / "state.json").is_file():
+    """The checkpoint of ours that ``path`` means: itself, or the best or else the latest one of a run."""
+    if (path / checkpoint.STATE).is_file():
         return path
-    return checkpoint.best(path) or checkpoint.latest(path)
+    return checkpoint.best(path) or checkpoint.latest(path) or next(reversed(checkpoint.steps(path)), None)
 
 
 def _own(model: Any, folder: Path) -> dict[str, np.ndarray]:

@@ -124,6 +124,17 @@ def _entry(message: bytes) -> Entry:
     )
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether ``path`` looks like one: a folder with a pointer or an index, a prefix, or a file of a checkpoint."""
+    if path.is_dir():
+        return (path / "checkpoint").is_file() or any(path.glob("*.index"))
+    return Path(f"{_without_ending(path)}.index").is_file()
+
+
+def _without_ending(path: Path) -> Path:
+    return path.with_name(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name))
+
+
 def find_prefix(path: Path) -> Path:
     """The checkpoint that ``path`` means: a folder, a prefix, or any file of the checkpoint.
 
@@ -134,7 +145,7 @@ def find_prefix(path: Path) -> Path:
     """
     if path.is_dir():
         return _latest(path)
-    prefix = path.with_name(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name))
+    prefix = _without_ending(path)
     if not Path(f"{prefix}.index").is_file():
         raise UserError(f"{path} is not a TensorFlow checkpoint: there is no {prefix}.index")
     return prefix
