@@ -1,0 +1,17 @@
+"""From a mixture to stems: ``from inference import Separator``. Paddle is imported when a separator is built."""
+
+import importlib
+
+_PLACES = {
+    "Cancelled": "inference.separator",
+    "Options": "inference.separator",
+    "Separator": "inference.separator",
+    "SeparationReport": "inference.files",
+}
+__all__ = sorted(_PLACES)
+
+
+def __getattr__(name: str) -> object:
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,10 +30,7 @@ def ratio_masks(
     """
     if extension not in MASK_EXTENSIONS:
         raise ValueError(f"mask extension {extension!r} is none of {', '.join(MASK_EXTENSIONS)}")
-    if exponent == 2:
-        masks = np.square(magnitudes)
-    else:
-        masks = magnitudes**exponent if exponent != 1 else magnitudes.copy()
+    masks = np.square(magnitudes) if exponent == 2 else magnitudes**exponent
     total = masks.sum(axis=0)
     total += np.float32(EPSILON)
     masks += np.float32(EPSILON / len(masks))

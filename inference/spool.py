@@ -1,0 +1,45 @@
+"""Arrays that wait on disk for a second look at the song. Nothing is left behind, however the process ends."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+
+class Spool:
+    """Rows of float32 written once and read again in order, any number of times.
+
+    The file has no name where the system allows that, so that even a killed process leaves nothing. Its pages are not
+    mapped: reading a long song does not grow the process.
+
+    Args:
+        row: shape of one row
+        folder: where the disk space is taken; the system's folder for temporary files without one
+    """
+
+    def __init__(self, row: tuple[int, ...], folder: Path | None = None):
+        self.rows = 0
+        self._row = row
+        self._values = math.prod(row)
+        self._file = tempfile.TemporaryFile(dir=folder, prefix=".tmp-")  # noqa: SIM115 - closed by close()
+
+    def write(self, rows: np.ndarray) -> None:
+        """Append ``[n, *row]``."""
+        self._file.write(np.ascontiguousarray(rows, np.float32).data.cast("B") if rows.size else b"")
+        self.rows += len(rows)
+
+    def rewind(self) -> None:
+        """Read from the first row again."""
+        self._file.seek(0)
+
+    def read(self, rows: int) -> np.ndarray:
+        """The next ``rows`` rows ``[n, *row]``, fewer at the end."""
+        data = self._file.read(rows * self._values * 4)
+        return np.frombuffer(data, np.float32).reshape(-1, *self._row)
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._file.close()
