@@ -1,0 +1,84 @@
+"""Options that the command lines share, and a parser whose complaints are one sentence."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from runtime import console
+from runtime.errors import UserError
+from runtime.nearest import did_you_mean
+
+_KEYS = {"dataset": "data.dataset", "device": "device", "processes": "train.processes"}  # flags that are also keys
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises `UserError` (status 2) and names the nearest flag to an unknown one."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Instead of the usage, which hides the sentence."""
+        raise UserError(f"{message} (see --help)", status=2)
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse with flags and ``key=value`` in any order; ``-v`` and ``-q`` take effect at once."""
+        options, unknown = self.parse_known_intermixed_args(arguments)
+        if unknown:
+            raise UserError(f"unknown option {unknown[0]}: {did_you_mean(unknown[0], self._option_string_actions)}", 2)
+        console.set_verbosity(getattr(options, "verbosity", 0))
+        return options
+
+
+def add_common(parser: argparse.ArgumentParser, config: str | None = None) -> None:
+    """Add ``--device``, ``--dataset``, ``-v/-q`` and, if ``config`` names the default one, ``-c`` and ``key=value``.
+
+    They arrive as ``device``, ``dataset`` (``None`` if not given), ``verbosity`` (-1, 0, 1), ``config``, ``overrides``.
+    """
+    parser.add_argument("--device", metavar="NAME", help="auto (default) | cpu | gpu | sdaa, or one card: sdaa:1")
+    parser.add_argument("--dataset", metavar="FOLDER", help="folder of the songs (default: dataset)")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument(
+        "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="say more"
+    )
+    loudness.add_argument(
+        "-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="only say what is wrong"
+    )
+    if config is not None:
+        text = f"configuration: a name below configs/ or a YAML file (default: {config})"
+        parser.add_argument("-c", "--config", metavar="NAME", default=config, help=text)
+        text = "change a value of the configuration, for example train.lr=3e-4"
+        parser.add_argument("overrides", metavar="key=value", nargs="*", help=text)
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Add ``-npn N``, which arrives as ``processes`` (``None`` if not given)."""
+    text = "processes on this machine, one a card; on the CPU they share the cores (default: 1)"
+    parser.add_argument("-npn", dest="processes", type=positive, metavar="N", help=text)
+
+
+def overrides(options: argparse.Namespace) -> list[str]:
+    """The ``key=value`` changes that flags and positional arguments ask for; the positional ones come last and win.
+
+    A flag becomes a change if its ``dest`` is a dotted key of the configuration, or if it is one of the shared ones.
+    """
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    flags = {_KEYS.get(name, name): value for name, value in given.items() if "." in name or name in _KEYS}
+    return [f"{key}={value}" for key, value in flags.items()] + list(given.get("overrides", ()))
+
+
+def boolean(text: str) -> bool:
+    """``True``, ``true``, ``yes``, ``on``, ``1`` and their opposites: ``-lm False`` means false."""
+    known = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"{text} is neither True nor False")
+    return known[text.lower()]
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return int(text)

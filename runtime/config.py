@@ -1,0 +1,190 @@
+"""Configurations: YAML composed by Hydra, changed by ``key=value``, checked against the defaults, named by a hash.
+
+Every network has a folder in ``configs/`` whose ``base.yaml`` holds all keys with their defaults; the other files of
+the folder, files of the user, and overrides may change values, never invent keys or types. Two lists of dotted keys at
+the top of a base are read here: ``machine_only``, the keys that do not make another run, and ``nullable``, those that
+may be ``null`` although their default is not. A loaded configuration also knows its ``config_name`` and
+``config_base``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.atomic import atomic_write
+from runtime.config_files import OWN_KEYS, compose, located, quoted, readable_errors
+from runtime.errors import UserError
+from runtime.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+_LISTS = ("machine_only", "nullable")
+_WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", list: "a list"}
+
+
+def load(
+    name: str | os.PathLike, overrides: Sequence[str] = (), group: str | None = None, configs: Path = CONFIGS
+) -> DictConfig:
+    """Compose configuration ``name`` and apply ``overrides`` (``dotted.key=value``, the last one of a key wins).
+
+    ``name`` is ``folder/variant`` below ``configs``, ``variant`` alone if ``group`` says which folder is meant, or the
+    path of a YAML file anywhere, which may inherit (``defaults: [spleeter/2stems, _self_]``) or just list what it
+    changes of the base of ``group``. Returns an OmegaConf ``DictConfig`` that refuses unknown keys. Raises `UserError`
+    for an unknown name or key (naming the nearest known one) and for a value of another type than its default.
+    """
+    from omegaconf import OmegaConf, open_dict
+
+    with located(str(name), group, configs) as source:
+        choices = [text for text in overrides if _chooses_file(text, configs)]
+        base = compose([configs], source.base, choices)
+        defaults = _tree(base, source.base)
+        prepared = [text if text in choices else _prepared(text, defaults) for text in overrides]
+        cfg = compose(source.folders, source.file, prepared)
+    nullable = base.get("nullable") or ()
+    for key, value in list(_leaves(_tree(cfg, source.name))):
+        conformed = _conformed(key, value, defaults, nullable)
+        if conformed is not value:
+            OmegaConf.update(cfg, key, conformed)
+    with open_dict(cfg):
+        cfg.config_name, cfg.config_base = source.name, source.base
+    return cfg
+
+
+def base_of(cfg: DictConfig, configs: Path = CONFIGS) -> DictConfig:
+    """The configuration whose keys and defaults ``cfg`` is measured against."""
+    return compose([configs], cfg.config_base)
+
+
+def diff(cfg: DictConfig, base: DictConfig) -> dict[str, Any]:
+    """Dotted key → value of everything that ``cfg`` has otherwise than ``base``, interpolations resolved."""
+    defaults = dict(_leaves(_tree(base, cfg.config_base)))
+    return {
+        key: value
+        for key, value in _leaves(_tree(cfg))
+        if key not in OWN_KEYS and (key not in defaults or defaults[key] != value)
+    }
+
+
+def signature(cfg: DictConfig, base: DictConfig | None = None) -> str:
+    """Eight hexadecimal digits that name a run: its configuration's name and all it changes but machine-only keys."""
+    base = base_of(cfg) if base is None else base
+    skipped = (*_LISTS, *(base.get("machine_only") or ()))
+    changes = {
+        key: value for key, value in diff(cfg, base).items() if not any(f"{key}.".startswith(f"{s}.") for s in skipped)
+    }
+    identity = json.dumps([cfg.config_name, changes], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+def run_folder(cfg: DictConfig, root: str | os.PathLike, base: DictConfig | None = None) -> Path:
+    """``<root>/<configuration name>/<signature>``: where everything of this run lives."""
+    return Path(root, cfg.config_name, signature(cfg, base))
+
+
+def dump(cfg: DictConfig, path: str | os.PathLike) -> None:
+    """Write the resolved configuration as YAML; `load` of that file gives the same run again."""
+    from omegaconf import OmegaConf
+
+    with atomic_write(path, "w") as handle:
+        handle.write(OmegaConf.to_yaml(cfg, resolve=True))
+
+
+# ---------------------------------------------------------------------------------------------------- keys and types
+
+
+def _tree(cfg: DictConfig, name: str | None = None) -> dict:
+    from omegaconf import OmegaConf
+
+    with readable_errors(name or cfg.config_name):
+        return OmegaConf.to_container(cfg, resolve=True)
+
+
+def _leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of all that is not a group of keys; an empty group counts as a value."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _default(key: str, defaults: dict) -> Any:
+    """Value of a dotted key; ``None`` below a default of ``null`` or ``{}``, which leave open what they hold."""
+    value: Any = defaults
+    for name in key.split("."):
+        if value is None or (value == {} and value is not defaults):
+            return None
+        if not isinstance(value, dict) or name not in value:
+            raise UserError(f"unknown key {key}: {did_you_mean(key, [known for known, _ in _leaves(defaults)])}")
+        value = value[name]
+    return value
+
+
+def _chooses_file(override: str, configs: Path) -> bool:
+    """Hydra's ``group=file``, where the group is a folder of the configs."""
+    key, _, value = override.partition("=")
+    return bool(value) and (configs / key / f"{value}.yaml").is_file()
+
+
+def _prepared(override: str, defaults: dict) -> str:
+    """``key=value`` so that Hydra reads it as the default's type asks: paths with spaces and commas stay words."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, equals, value = (part.strip() for part in override.partition("="))
+    if not equals or not re.fullmatch(r"\w[\w.-]*", key):
+        raise UserError(f"{override!r} is not understood: write key=value, for example train.lr=3e-4", status=2)
+    default = _default(key, defaults)
+    if isinstance(default, dict) and default:
+        raise UserError(f"{key} is a group of keys: set them one by one, for example {key}.{next(iter(default))}=…")
+    if isinstance(default, str) and value != "null":
+        return f"{key}={quoted(value)}"
+    try:
+        parsed = OverridesParser.create().parse_override(f"{key}={value}")
+        readable = not parsed.is_sweep_override()
+    except HydraException:
+        readable = False
+    if readable:
+        return f"{key}={value}"
+    if default is None:
+        return f"{key}={quoted(value)}"
+    raise _wrong_type(key, value, default)
+
+
+def _conformed(key: str, value: Any, defaults: dict, nullable: Collection[str]) -> Any:
+    """``value`` in the type of its default, or `UserError`."""
+    default = _default(key, defaults)
+    if default is None or default == {} or (value is None and key in nullable):
+        return value
+    if isinstance(default, list) and isinstance(value, list):
+        pattern = default[0] if default else None
+        items = [item if pattern is None else _cast(item, pattern) for item in value]
+        if ... not in items:
+            return items
+    elif (cast := _cast(value, default)) is not ...:
+        return cast
+    raise _wrong_type(key, value, default)
+
+
+def _cast(value: Any, default: Any) -> Any:
+    """``value`` if it has the type of ``default`` or loses nothing by taking it, else ``...``."""
+    if type(value) is type(default):
+        return value
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if type(default) is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return ...
+
+
+def _wrong_type(key: str, value: Any, default: Any) -> UserError:
+    value = value if isinstance(value, str) else json.dumps(value)
+    return UserError(f"{key}={value}: it must be {_WANTED[type(default)]}, like the default {json.dumps(default)}")
