@@ -1,0 +1,185 @@
+"""Songs cut into chunks, and the magnitudes of a chunk: what the cache stores and what `train` computes on the fly.
+
+The spectrogram is Spleeter's for training: |STFT| with a periodic Hann window, no zeros put before the song and none
+after it, the first ``bins`` bins. All positions are counted in samples at the rate of the specification.
+"""
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from data.index import Index, Song, load_stem
+from data.payload import PAYLOADS
+from data.stems import CANONICAL, canonical
+from runtime.errors import UserError
+
+MARGIN = 4096  # samples read on both sides of a section that is resampled: more than the resampler's filter is long
+EDGE_SECONDS = 0.5  # what the original's formula leaves out at both ends of a song
+LOUDEST = 2.0**30  # a magnitude above this does not come from audio, whose full scale gives 2^11
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSpec:
+    """What a cached song holds; equal specifications and equal audio give the same file.
+
+    ``stems`` are the targets in the order of the network's outputs; the mixture comes before them. Chunks of
+    ``chunk_seconds`` follow one another through the whole song, the last one moved back so that it ends with the song;
+    with ``chunks_per_song`` there are that many, spread evenly as in the original (they may overlap or leave gaps).
+    UserError for values that cannot work.
+    """
+
+    stems: tuple[str, ...]
+    kind: str = "magnitude"
+    frame_length: int = 4096
+    frame_step: int = 1024
+    bins: int = 1024
+    sample_rate: int = 44100
+    channels: int = 2
+    chunk_seconds: float = 20.0
+    chunks_per_song: int | None = None
+    payload: str = "float16"
+
+    def __post_init__(self) -> None:
+        known = tuple(canonical(stem) for stem in self.stems)
+        if not known or None in known or "mixture" in known or len(set(known)) < len(known):
+            targets = ", ".join(CANONICAL[1:])
+            raise UserError(f"stems {list(self.stems)}: choose different ones of {targets}")
+        object.__setattr__(self, "stems", known)
+        if self.payload not in PAYLOADS:
+            raise UserError(f"payload {self.payload!r} is unknown; choose one of {', '.join(PAYLOADS)}")
+        if self.kind != "magnitude":
+            raise UserError(f"cache of kind {self.kind!r} is unknown; there is magnitude")
+        if not 0 < self.frame_step <= self.frame_length:
+            raise UserError(f"frame_step {self.frame_step} must lie in 1 … frame_length {self.frame_length}")
+        available = (1 << (self.frame_length - 1).bit_length()) // 2 + 1  # the FFT is the next power of two
+        if not 0 < self.bins <= available:
+            raise UserError(f"{self.bins} bins: a frame of {self.frame_length} samples has {available}")
+        if self.frames_in(self.chunk_samples) < 1:
+            raise UserError(
+                f"chunk_seconds {self.chunk_seconds} is shorter than one frame of {self.frame_length} samples"
+            )
+        if self.chunks_per_song is not None and self.chunks_per_song < 1:
+            raise UserError(f"chunks_per_song is {self.chunks_per_song}: it must be at least 1, or null for all")
+
+    @property
+    def tracks(self) -> tuple[str, ...]:
+        return ("mixture", *self.stems)
+
+    @property
+    def chunk_samples(self) -> int:
+        return round(self.chunk_seconds * self.sample_rate)
+
+    def frames_in(self, samples: int) -> int:
+        """Whole STFT frames in so many samples."""
+        return max((samples - self.frame_length) // self.frame_step + 1, 0)
+
+    def samples_of(self, frames: int) -> int:
+        """Samples that so many frames (at least one) are made of."""
+        return self.frame_length + (frames - 1) * self.frame_step
+
+    def as_dict(self) -> dict:
+        return {**asdict(self), "stems": list(self.stems)}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a song: its first sample and its STFT frames."""
+
+    start: int
+    frames: int
+
+
+def length_of(song: Song, spec: CacheSpec) -> int:
+    """Samples of the song at the rate of the specification, an unfinished last one left out."""
+    return song.frames * spec.sample_rate // song.sample_rate
+
+
+def plan_chunks(song: Song, spec: CacheSpec) -> list[Chunk]:
+    """Chunks of a song; none if it is shorter than one STFT frame, one if it is shorter than a chunk."""
+    length = length_of(song, spec)
+    total, size = spec.frames_in(length), spec.frames_in(spec.chunk_samples)
+    if spec.chunks_per_song is not None:
+        return _spread(length, min(total, size), spec)
+    if total <= size:
+        return [Chunk(0, total)] if total else []
+    step = spec.chunk_samples
+    count = max(-(-(length - spec.frame_length) // step), 1)  # a rest shorter than a frame is not worth a chunk
+    # One after the other from the beginning; the last one ends with the song and overlaps its neighbour instead.
+    starts = [*range(0, (count - 1) * step, step), length - step]
+    return [Chunk(start, size) for start in starts]
+
+
+def _spread(length: int, frames: int, spec: CacheSpec) -> list[Chunk]:
+    """The original's choice: n chunks from half a second after the beginning to half a second before the end."""
+    if not frames:
+        return []
+    seconds, last_start = length / spec.sample_rate, length - spec.samples_of(frames)
+    if spec.chunks_per_song == 1:
+        starts = [(seconds - spec.chunk_seconds) / 2]
+    else:
+        step = (seconds - spec.chunk_seconds - 2 * EDGE_SECONDS) / (spec.chunks_per_song - 1)
+        starts = [k * step + EDGE_SECONDS for k in range(spec.chunks_per_song)]
+    samples = [min(max(round(start * spec.sample_rate), 0), last_start) for start in starts]
+    return [Chunk(start, frames) for start in dict.fromkeys(samples)]  # a short song would repeat its only chunk
+
+
+def magnitudes(index: Index, song: Song, spec: CacheSpec, start: int, frames: int) -> np.ndarray:
+    """Magnitudes of all tracks from sample ``start`` on: float32 ``[track, C, frames, bins]``, the mixture first.
+
+    UserError for a stem that is missing, too short or holds values that are no audio (NaN, infinite).
+    """
+    from dsp.stft import SpleeterSTFT
+
+    stft = SpleeterSTFT(spec.frame_length, spec.frame_step)
+    out = np.empty((len(spec.tracks), spec.channels, frames, spec.bins), np.float32)
+    for track, stem in enumerate(spec.tracks):
+        wave = section(index, song, stem, spec, start, spec.samples_of(frames))
+        out[track] = stft.magnitude_frames(wave)[..., : spec.bins]
+        if not out[track].max() < LOUDEST:
+            raise UserError(f"{song.folder}: the {stem} has values that are no audio (NaN, infinite or far too large)")
+    return out
+
+
+def section(index: Index, song: Song, stem: str, spec: CacheSpec, start: int, samples: int) -> np.ndarray:
+    """A section of a stem at the rate and with the channels of the specification, float32 ``[C, samples]``.
+
+    A song at another rate is resampled from a point that is a sample of both rates, with a margin on both sides, so
+    that a section is the same wherever it is cut from.
+    """
+    if song.sample_rate == spec.sample_rate:
+        wave = load_stem(index, song, stem, start, samples)
+    else:
+        wave = _resampled(index, song, stem, spec, start, samples)
+    if wave.shape[-1] != samples:
+        raise UserError(
+            f"{song.folder}: the {stem} ends before the {song.seconds:.1f} s that the index tells; "
+            "run `python preprocess.py` again"
+        )
+    return _with_channels(wave, spec.channels)
+
+
+def _resampled(index: Index, song: Song, stem: str, spec: CacheSpec, start: int, samples: int) -> np.ndarray:
+    from dsp.resample import resample
+
+    ratio = Fraction(song.sample_rate, spec.sample_rate)
+    period, source_period = ratio.denominator, ratio.numerator  # so many samples of both take the same time
+    periods = max(start // period - -(-MARGIN // source_period), 0)
+    source_start = periods * source_period
+    source_stop = -(-(start + samples) * source_period // period) + MARGIN
+    wave = load_stem(index, song, stem, source_start, source_stop - source_start)
+    offset = start - periods * period
+    return resample(wave, song.sample_rate, spec.sample_rate)[:, offset : offset + samples]
+
+
+def _with_channels(wave: np.ndarray, channels: int) -> np.ndarray:
+    """Mono is doubled; of more channels than asked for the first ones stay, and one channel is the mean of them."""
+    if wave.shape[0] == channels:
+        return wave
+    if channels == 1:
+        return wave.mean(axis=0, keepdims=True, dtype=np.float32)
+    if wave.shape[0] == 1:
+        return np.repeat(wave, channels, axis=0)
+    if wave.shape[0] > channels:
+        return wave[:channels]
+    raise UserError(f"cannot make {channels} channels of {wave.shape[0]}")
