@@ -1,1 +1,64 @@
-"""One recipe a network: from a batch to a loss, and what its validation measures."""
+"""One recipe a network: what a batch means, its loss, what its validation measures. The loop is the same for all."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import paddle
+
+    from data.index import Index, Song
+
+Batch = dict[str, Any]  # arrays by name, and ``songs``: the names of the songs they come from
+
+RECIPES = {"spleeter": "training.recipes.spleeter:SpleeterRecipe"}
+
+
+class Recipe(Protocol):
+    """How one family of networks is trained; made with the whole configuration.
+
+    Attributes:
+        scores: what :meth:`validate` measures; ``loss`` is first, and the lowest one is the best
+        sample_rate: Hz, of :meth:`listen`
+    """
+
+    scores: Sequence[str]
+    sample_rate: int
+
+    def build_model(self) -> paddle.nn.Layer:
+        """The network with its initial weights."""
+
+    def datasets(self, index: Index) -> tuple[Any, Any]:
+        """Training and validation segments, see ``data.datasets``; the latter may be None."""
+
+    def optimizer(self, model: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
+        """The optimiser of its trainable parameters."""
+
+    def loss(self, model: paddle.nn.Layer, batch: Batch) -> tuple[paddle.Tensor, dict[str, paddle.Tensor]]:
+        """Mean loss of a batch, and the named terms it consists of (all scalars)."""
+
+    def validate(self, model: paddle.nn.Layer, batch: Batch) -> Mapping[str, np.ndarray]:
+        """Each of ``scores`` for every segment of a batch, float64 ``[B]``."""
+
+    def listen(self, model: paddle.nn.Layer, index: Index, song: Song) -> Mapping[str, np.ndarray]:
+        """A few seconds of the stems of a song by name, waveforms ``[C, N]``; may be empty."""
+
+
+def create(cfg: Any) -> Recipe:
+    """The recipe for ``cfg.network``.
+
+    Raises:
+        UserError: no recipe trains this network
+    """
+    from models.registry import resolve
+
+    family = resolve(cfg.network).split("_")[0]
+    if family not in RECIPES:
+        raise UserError(f"network={cfg.network}: there is no training recipe for it, only for {', '.join(RECIPES)}")
+    module, _, name = RECIPES[family].partition(":")
+    return getattr(importlib.import_module(module), name)(cfg)

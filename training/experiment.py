@@ -1,0 +1,128 @@
+"""A run from its configuration: folder, data, network, weights or resume, then the trainer."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import paddle
+
+import pretrained
+from data.index import read_index
+from models.registry import resolve
+from runtime import checkpoint, config
+from runtime.device import Device
+from runtime.distributed import Group
+from runtime.errors import UserError
+from training import prepare, recipes
+from training.ema import EMA
+from training.journal import Clock, Journal
+from training.state import State
+from training.stream import Stream
+from training.trainer import Trainer
+from training.validation import Validation
+
+
+def run(cfg: Any, device: Device, group: Group) -> int:
+    """Trains what ``cfg`` describes, going on with the run of the same signature if there is one.
+
+    Args:
+        cfg: a configuration of ``runtime.config.load``
+        device: the active device
+        group: the processes
+
+    Returns:
+        Exit status, see :meth:`training.trainer.Trainer.fit`.
+
+    Raises:
+        UserError: no data, no weights to start from, a checkpoint that does not fit, a folder that is in use
+    """
+    folder = config.run_folder(cfg, cfg.model_dir)
+    with prepare.alone(folder) if group.is_main else nullcontext():
+        return _run(cfg, device, group, folder)
+
+
+def _run(cfg: Any, device: Device, group: Group, folder: Path) -> int:
+    clock, train = Clock(), cfg.train
+    index, recipe = read_index(cfg.data.index), recipes.create(cfg)
+    data, valid = recipe.datasets(index)
+    identity = {
+        "network": resolve(cfg.network),
+        "signature": config.signature(cfg),
+        "config_name": cfg.config_name,
+        "config": prepare.plain(cfg),
+        "data": fingerprint(data),
+    }
+    state, origin = begin(cfg, recipe, device, folder, identity)
+    stream = Stream(data, state, train.seed, train.batch_size, group.rank, group.size, cfg.data.workers)
+    validation = None
+    if valid:
+        validation = Validation(valid, recipe, group, train.batch_size, train.valid_segments, cfg.data.workers)
+
+    global_batch = train.batch_size * group.size * train.accumulate
+    journal = Journal(folder, train, global_batch, len(stream.plan(0)) / train.accumulate, group.is_main)
+    journal.say(f"config: {cfg.config_name}, signature {identity['signature']}, folder {folder}")
+    journal.say(f"weights: {origin}")
+    journal.say(f"data: {index.path}; train: {data.summary()}; valid: {valid.summary() if valid else 'none'}")
+    journal.say(
+        f"batch: {train.batch_size} a process × {group.size} processes × {train.accumulate} accumulated "
+        f"= {global_batch} segments an update"
+    )
+    if train.amp and state.scaler is None:
+        journal.warn("-amp has no effect on the CPU: training in float32")
+    if validation is None:
+        journal.warn("there are no validation songs: no weights can be called the best, the last ones count")
+    if group.is_main:
+        config.dump(cfg, folder / "config.yaml")
+
+    listen = partial(recipe.listen, state.model, index, valid.songs[0]) if valid and train.audio_seconds else dict
+    status = Trainer(cfg, recipe, state, stream, validation, group, journal, folder, identity, listen).fit()
+    best = checkpoint.best(folder)
+    journal.say(f"wrote {checkpoint.latest(folder)}" + (f", the best so far is {best}" if best else ""))
+    journal.say(f"{'stopped' if status else 'finished'} at step {state.step} after {clock}")
+    return status
+
+
+def begin(
+    cfg: Any, recipe: recipes.Recipe, device: Device, folder: Path, identity: dict[str, Any]
+) -> tuple[State, str]:
+    """The state to start with (that of the last checkpoint, or step 0), and a phrase that says where it is from.
+
+    Raises:
+        UserError: the checkpoint is damaged or of another network or data set; nothing to start from
+    """
+    train, last = cfg.train, checkpoint.latest(folder)
+    paddle.seed(train.seed)
+    model = recipe.build_model()
+    origin = f"from scratch, seed {train.seed}"
+    if last is None and (source := prepare.initial_weights(cfg, offline=True)):
+        try:
+            weights = pretrained.load_weights(model, source)
+        except UserError as failure:
+            raise UserError(f"{failure}; {prepare.FROM_SCRATCH}") from failure
+        origin = f"{weights.path} ({weights.kind}, {weights.hash})"
+    state = State(
+        model,
+        recipe.optimizer(model),
+        EMA(model, train.ema) if train.ema else None,
+        paddle.amp.GradScaler() if train.amp and device.kind != "cpu" else None,
+    )
+    if last is not None:
+        groups, saved = checkpoint.load(last, network=identity["network"])
+        if saved.get("data") != identity["data"]:
+            raise UserError(
+                f"{last} was trained on other songs than there are now: bring them back, begin anew with --restart, "
+                f"or start another run from these weights with train.init={last}"
+            )
+        state.restore(groups, saved)
+        origin = f"resumed from {last} (step {state.step}, {checkpoint.weights_hash(groups['model'])})"
+    return state, origin
+
+
+def fingerprint(data: Any) -> str:
+    """Twelve hexadecimal digits that name the training songs and the length of an epoch."""
+    songs = "\n".join(song.fingerprint for song in data.songs)
+    return hashlib.sha256(f"{len(data)}\n{songs}".encode()).hexdigest()[:12]

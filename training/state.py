@@ -1,0 +1,174 @@
+"""All that the training loop touches, in one place, so that all of it is saved.
+
+Random numbers need no place here: those of a step follow from (seed, step, rank), those of the data from (seed, epoch,
+index).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import paddle
+
+from pretrained.loading import load_state
+from runtime.errors import UserError
+from training.ema import EMA
+
+Arrays = dict[str, np.ndarray]
+NUMBERS = (
+    *("step", "epoch", "position", "bad_steps", "validated_step", "validated_epoch", "best", "best_step"),
+    *("totals", "counted", "history", "seconds"),
+)
+
+
+@dataclass
+class State:
+    """Network, optimiser and averages (arrays), and where the run is (numbers).
+
+    Attributes:
+        model: the bare network (not its data-parallel wrapper)
+        optimizer: its optimiser
+        ema: moving average of the weights, or None
+        scaler: loss scale of mixed precision, or None
+        step: updates so far, skipped ones included
+        epoch, position: the pass over the data, and the batches (of all processes together) already taken from it
+        bad_steps: updates skipped in a row
+        validated_step, validated_epoch: when it was last validated
+        best, best_step: lowest validation loss so far and its step
+        totals, counted: sums of the loss terms since the last record, and how many updates they hold
+        history: one record a validation
+        seconds: time spent training, over all sessions of the run
+    """
+
+    model: paddle.nn.Layer
+    optimizer: paddle.optimizer.Optimizer
+    ema: EMA | None = None
+    scaler: paddle.amp.GradScaler | None = None
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    bad_steps: int = 0
+    validated_step: int = 0
+    validated_epoch: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    totals: dict[str, float] = field(default_factory=dict)
+    counted: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def groups(self) -> dict[str, Arrays]:
+        """Every array by group and stable name: what a checkpoint holds."""
+        groups = {"model": model_arrays(self.model), "optimizer": optimizer_arrays(self.optimizer, self.model)}
+        if self.ema:
+            groups["ema"] = self.ema.arrays()
+        return groups
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything else, ready for JSON."""
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        if self.scaler:
+            numbers["scaler"] = {k: _plain(v) for k, v in self.scaler.state_dict().items()}
+        return numbers
+
+    def restore(self, groups: Mapping[str, Arrays], numbers: Mapping[str, Any]) -> None:
+        """Takes up the run where :meth:`groups` and :meth:`numbers` left it, bit for bit.
+
+        Raises:
+            UserError: the arrays are those of another network or optimiser
+        """
+        load_state(self.model, groups["model"], source="the arrays of the checkpoint")
+        load_optimizer(self.optimizer, self.model, groups["optimizer"])
+        if self.ema:
+            self.ema.restore(groups["ema"])
+        if self.scaler and "scaler" in numbers:
+            self.scaler.load_state_dict(_scaler_state(numbers["scaler"]))
+        for name in NUMBERS:
+            setattr(self, name, numbers[name])
+
+    def finish_step(self, losses: Mapping[str, float] | None, seconds: float) -> None:
+        """Counts a step; ``losses`` is None if its update was skipped."""
+        self.step += 1
+        self.seconds += seconds
+        if losses is not None:
+            self.bad_steps = 0
+            self.counted += 1
+            for name, value in losses.items():
+                self.totals[name] = self.totals.get(name, 0.0) + value
+
+    def record(self, valid: Mapping[str, float], lr: float) -> bool:
+        """Adds a line to the history: mean training losses since the last one, and the validation scores.
+
+        Returns:
+            Whether this is the best validation loss so far.
+        """
+        train = {name: total / self.counted for name, total in self.totals.items()}
+        self.history.append(
+            {"step": self.step, "epoch": self.epoch, "lr": lr, "train": train, "valid": dict(valid)}
+            | {"seconds": round(self.seconds, 1)}
+        )
+        self.totals, self.counted = {}, 0
+        self.validated_step, self.validated_epoch = self.step, self.epoch
+        better = math.isfinite(valid["loss"]) and (self.best is None or valid["loss"] < self.best)
+        if better:
+            self.best, self.best_step = valid["loss"], self.step
+        return better
+
+
+def model_arrays(model: paddle.nn.Layer) -> Arrays:
+    """Parameters and buffers of a network by structured name."""
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+def optimizer_arrays(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> Arrays:
+    """Moments, beta powers and master weights under ``<structured parameter name>:<accumulator>``.
+
+    Paddle keys them by names such as ``conv2d_7.w_0``, which count the layers built so far in a process.
+    """
+    state = dict(optimizer.state_dict())
+    state.pop("LR_Scheduler", None)  # training.schedule computes the rate from the step
+    masters = state.pop("master_weights", {})
+    names = {parameter.name: name for name, parameter in model.named_parameters()}
+    arrays = {}
+    for key, value in state.items():
+        parameter = max((name for name in names if key.startswith(f"{name}_")), key=len, default=None)
+        if parameter is None:
+            raise ValueError(f"optimiser state {key} belongs to no parameter of the network")
+        arrays[f"{names[parameter]}:{key[len(parameter) + 1 :]}"] = value.numpy()
+    return arrays | {f"{names[key]}:master_weight": value.numpy() for key, value in masters.items()}
+
+
+def load_optimizer(
+    optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Counterpart of :func:`optimizer_arrays`.
+
+    Raises:
+        UserError: state of a parameter that the network does not have
+    """
+    names = {name: parameter.name for name, parameter in model.named_parameters()}
+    state: dict[str, Any] = {}
+    masters = {}
+    for key, value in arrays.items():
+        parameter, _, accumulator = key.rpartition(":")
+        if parameter not in names:
+            raise UserError(f"the checkpoint's optimiser state is of another network: it has {parameter}")
+        if accumulator == "master_weight":
+            masters[names[parameter]] = paddle.to_tensor(value)
+        else:
+            state[f"{names[parameter]}_{accumulator}"] = paddle.to_tensor(value)
+    if masters:
+        state["master_weights"] = masters
+    optimizer.set_state_dict(state)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.ndarray | np.generic | paddle.Tensor) else value
+
+
+def _scaler_state(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    return {**numbers, "scale": np.array([numbers["scale"]], dtype=np.float32)}

@@ -1,0 +1,259 @@
+"""The training loop. `Trainer.update` is the step; everything else looks after it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from runtime import checkpoint, distributed
+from runtime.errors import UserError
+from runtime.launch import REQUEUE_STATUS
+from training import gradients
+from training.interrupts import StopRequests
+from training.journal import Journal
+from training.recipes import Recipe
+from training.schedule import learning_rate
+from training.state import State
+from training.stream import Stream
+from training.validation import Validation
+
+
+class Trainer:
+    """Trains a network by its recipe until the configured end, or until it is asked to stop.
+
+    Args:
+        cfg: the resolved configuration (sections ``train`` and, for the checkpoints, everything)
+        recipe: what a batch means: its loss and its validation
+        state: network, optimiser and counters, fresh or restored
+        stream: training batches from ``state``'s position on
+        validation: the validation segments; None if there are none
+        group: the processes
+        journal: console, history and curves
+        folder: the run's folder
+        identity: what every checkpoint says about the run besides its state
+        listen: makes waveforms ``[C, N]`` by name with the present weights, to be heard beside the curves
+    """
+
+    def __init__(
+        self,
+        cfg: Any,
+        recipe: Recipe,
+        state: State,
+        stream: Stream,
+        validation: Validation | None,
+        group: distributed.Group,
+        journal: Journal,
+        folder: Path,
+        identity: dict[str, Any],
+        listen: Callable[[], Mapping[str, np.ndarray]] = dict,
+    ):
+        self.cfg, self.recipe, self.state, self.stream, self.validation = cfg, recipe, state, stream, validation
+        self.group, self.journal, self.folder, self.identity, self.listen = group, journal, folder, identity, listen
+        self.network = group.wrap_model(state.model)
+        self.optimizer = group.wrap_optimizer(state.optimizer)
+        self.requests = StopRequests()
+        self.stopping: int | None = None  # the exit status once all processes have agreed to stop
+        self.saved_step = state.step if state.step else None
+
+    # ------------------------------------------------------------------------------------------------ the step
+
+    def update(self) -> None:
+        """One step: the mean loss over ``accumulate`` batches of every process, one update of the weights."""
+        state, train = self.state, self.cfg.train
+        began = time.perf_counter()
+        batches = [self.stream.next() for _ in range(train.accumulate)]
+        waited = time.perf_counter() - began
+
+        paddle.seed(step_seed(train.seed, state.step, self.group.rank))  # dropout
+        self.optimizer.set_lr(rate := learning_rate(train, state.step))
+        results = []
+        for number, batch in enumerate(batches, 1):
+            with self._sync(number == len(batches)), self._autocast():
+                loss, terms = self.recipe.loss(self.network, batch)
+            self._scaled(loss / train.accumulate).backward()
+            results.append({"loss": float(loss), **{name: float(term) for name, term in terms.items()}})
+        if state.scaler:
+            state.scaler.unscale_(self.optimizer)
+        norm = gradients.clip(state.model.parameters(), train.clip)
+
+        losses, finite = self._agree(results, norm)
+        if finite:
+            self._apply()
+        else:
+            self._skip(batches, results)
+        self.optimizer.clear_grad()
+        state.finish_step(losses if finite else None, time.perf_counter() - began)
+        self.journal.step(state, losses, rate, norm, (waited, time.perf_counter() - began))
+
+    def _sync(self, last: bool) -> AbstractContextManager:
+        """Gradients are exchanged once a step, with the last batch."""
+        return nullcontext() if last else self.group.no_sync(self.network)
+
+    def _autocast(self) -> AbstractContextManager:
+        return paddle.amp.auto_cast(dtype="float16", level="O1") if self.state.scaler else nullcontext()
+
+    def _scaled(self, loss: paddle.Tensor) -> paddle.Tensor:
+        return self.state.scaler.scale(loss) if self.state.scaler else loss
+
+    def _apply(self) -> None:
+        if self.state.scaler:
+            self.state.scaler.step(self.optimizer)
+            self.state.scaler.update()
+        else:
+            self.optimizer.step()
+        if self.state.ema:
+            self.state.ema.update()
+
+    def _agree(self, results: list[dict[str, float]], norm: float) -> tuple[dict[str, float], bool]:
+        """One exchange a step: the losses of the global batch, whether all are finite, and whether to stop."""
+        sums = {name: sum(result[name] for result in results) for name in results[0]}
+        finite = all(map(math.isfinite, sums.values()))
+        if not self.state.scaler:  # a loss scale deals with infinite gradients by itself
+            finite = finite and math.isfinite(norm)
+        votes = [not finite, self.requests.requeue, self.requests.interrupt]
+        bad, requeue, interrupt, *totals = self.group.all_reduce_sum(np.array([*votes, *sums.values()], np.float64))
+        if requeue or interrupt:
+            self.stopping = REQUEUE_STATUS if requeue else 130
+        share = 1.0 / (len(results) * self.group.size)
+        return {name: float(total) * share for name, total in zip(sums, totals, strict=True)}, not bad
+
+    def _skip(self, batches: list[dict[str, Any]], results: list[dict[str, float]]) -> None:
+        """Says what was not finite and where; gives up after ``max_bad_steps`` in a row."""
+        state, limit = self.state, self.cfg.train.max_bad_steps
+        mine = culprits(batches, results)
+        found = [text for rank in range(self.group.size) if (text := self.group.broadcast_object(mine, rank))]
+        what = "; ".join(found) or "the gradient is not finite although the loss is"
+        state.bad_steps += 1
+        self.journal.warn(f"step {state.step + 1}: {what}. Update skipped ({state.bad_steps} of {limit} in a row)")
+        if state.bad_steps >= limit:
+            raise UserError(
+                f"stopped after {limit} updates in a row without a finite loss ({what}): check these songs with "
+                "preprocess.py, or lower train.lr, or set train.clip"
+            )
+
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    def fit(self) -> int:
+        """Trains to the end, or to the next step after a signal.
+
+        Returns:
+            Exit status: 0 at the end, ``REQUEUE_STATUS`` after SIGTERM or SIGUSR1, 130 after Ctrl-C.
+
+        Raises:
+            UserError: too many losses in a row are not finite, or processes disagree.
+        """
+        state, train = self.state, self.cfg.train
+        with self.requests, self.stream:
+            self.journal.begin(state)
+            while True:
+                if self._validation_due():  # also after a resume, when a signal came in the middle of it
+                    self._validate()
+                if self.stopping is not None or self._finished():
+                    break
+                if state.step % train.save_every == 0 and state.step:
+                    self.save()
+                self.update()
+                if state.step % train.check_every == 0:
+                    self._compare_processes()
+            self.save()
+            if self.stopping is None and self.validation and state.validated_step != state.step:
+                self.journal.unrecorded(self._measure())
+        return self.stopping or 0
+
+    def _finished(self) -> bool:
+        train, state = self.cfg.train, self.state
+        enough_steps = train.steps is not None and state.step >= train.steps
+        return enough_steps or (train.epochs is not None and state.epoch >= train.epochs)
+
+    def _validation_due(self) -> bool:
+        state, every = self.state, self.cfg.train.valid_every
+        if self.validation is None:
+            return False
+        if every:
+            return state.step > state.validated_step and state.step % every == 0
+        return state.epoch > state.validated_epoch
+
+    def _validate(self) -> None:
+        """Measures on the validation segments, records it, and keeps the weights if they are the best so far."""
+        scores = self._measure()
+        if scores is None:
+            return  # asked to stop: the resumed run begins with it
+        better = self.state.record(scores, learning_rate(self.cfg.train, self.state.step))
+        self.journal.record(self.state, better)
+        if better:
+            self._write("best", only=("ema", "model") if self.state.ema else ("model",))
+
+    def _measure(self) -> dict[str, float] | None:
+        """Validation scores, the same on every process; None if it was asked to stop meanwhile."""
+        state = self.state
+        self._share_buffers()
+        with state.ema.applied() if state.ema else nullcontext():
+            scores = self.validation.run(state.model, self._asked_to_stop)
+            if scores is not None and self.group.is_main:
+                self.journal.audio(state, self.listen, self.recipe.sample_rate)
+        return scores
+
+    def _asked_to_stop(self) -> bool:
+        votes = np.array([self.requests.requeue, self.requests.interrupt], np.float64)
+        requeue, interrupt = self.group.all_reduce_sum(votes)
+        if requeue or interrupt:
+            self.stopping = REQUEUE_STATUS if requeue else 130
+        return self.stopping is not None
+
+    def _share_buffers(self) -> None:
+        """Statistics of batch normalisation differ between processes; those of the first are the ones that count."""
+        if self.group.size > 1:
+            buffers = {name: value.numpy() for name, value in self.state.model.named_buffers()}
+            shared = self.group.broadcast_object(buffers, 0)
+            for name, value in self.state.model.named_buffers():
+                value.set_value(shared[name])
+
+    def _compare_processes(self) -> None:
+        state = self.state
+        for name, value in (
+            ("epoch", state.epoch),
+            ("position in the epoch", state.position),
+            ("step", state.step),
+            ("checksum of the weights", gradients.checksum(state.model.parameters())),
+        ):
+            self.group.assert_same(name, value)
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+
+    def save(self) -> None:
+        """Writes the whole state, unless this step is there already."""
+        if self.saved_step != self.state.step:
+            self._write("checkpoints")
+            self.saved_step = self.state.step
+
+    def _write(self, kind: str, only: tuple[str, ...] | None = None) -> None:
+        if self.group.is_main:
+            groups = self.state.groups()
+            groups = {name: groups[name] for name in only or groups}
+            path = checkpoint.save(self.folder / kind, groups, self.identity | self.state.numbers())
+            checkpoint.rotate(self.folder, self.cfg.train.keep)
+            self.journal.saved(path)
+        self.group.barrier()
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of the random numbers of one step in one process: they need no place in a checkpoint."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint32)[0])
+
+
+def culprits(batches: list[dict[str, Any]], results: list[dict[str, float]]) -> str:
+    """Which terms of the loss are not finite, and in which songs; empty if all are finite."""
+    found = []
+    for batch, result in zip(batches, results, strict=True):
+        terms = [name for name, value in result.items() if not math.isfinite(value)]
+        terms = [name for name in terms if name != "loss"] or terms
+        if terms:
+            found.append(f"the loss of {', '.join(terms)} is not finite in {', '.join(batch['songs'])}")
+    return "; ".join(found)
