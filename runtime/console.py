@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import signal
 import sys
 import time
 import traceback
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from runtime.errors import UserError
@@ -90,6 +94,19 @@ def _stdout_is_open() -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Drop what a library prints to ``sys.stderr`` and warns of, unless it ends with an exception."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except BaseException:
+        sys.stderr.write(said.getvalue())
+        raise
 
 
 # ---------------------------------------------------------------------------------------------------- saying things

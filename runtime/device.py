@@ -5,19 +5,19 @@ Nobody else names a device. A variable that the user has set is kept and reporte
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import importlib.util
-import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
-from runtime.console import log
+from runtime.console import hushed, log
 from runtime.errors import UserError
 from runtime.worker import in_worker
 
@@ -74,7 +74,7 @@ def select(device: str = "auto", network: str | None = None, processes: int = 1)
         count = _count_by_paddle(kind)
     if count is not None:
         if index >= count:
-            raise UserError(f"--device {device}: there are {count} cards, counted from 0")
+            raise UserError(f"--device {device}: {count} cards are visible, counted from 0")
         if processes > count:
             raise UserError(
                 f"{processes} processes need {processes} cards, but {count} are visible: choose -npn {count}"
@@ -116,15 +116,23 @@ def _count_by_paddle(kind: str) -> int:
 
 def activate(device: Device) -> None:
     """Import paddle, make ``device`` its default, and say so on the console; `UserError` if paddle cannot use it."""
-    with _without_thread_warning():
-        import paddle
     try:
+        with hushed():  # it warns of every OMP_NUM_THREADS but 1 and of tools that it does not need
+            import paddle
         paddle.set_device(device.name)
         paddle.zeros([1])
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ImportError, ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[-300:]
         raise UserError(f"--device {device.name} cannot be used: {reason}") from error
+    _restore_signals(paddle)
     log(f"device: {device}")
+
+
+def _restore_signals(paddle: ModuleType) -> None:
+    """Paddle's own handlers dump the stack and abort where an interrupted command should tidy up."""
+    paddle.disable_signal_handler()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.getsignal(number))
 
 
 # ------------------------------------------------------------------------------------------------- what is there
@@ -182,13 +190,13 @@ def _launched_index(kind: str) -> int:
 
 
 def _environment(kind: str, network: str | None, processes: int) -> dict[str, str]:
+    """What this kind of device wants of the environment; an empty black list means that there should be none."""
     if kind == "sdaa":
-        wanted = {
+        return {
             "FLAGS_use_stride_kernel": "0",  # the back end lacks what stride mode looks up without fallback
             "PADDLE_XCCL_BACKEND": "sdaa",
             "CUSTOM_DEVICE_BLACK_LIST": _black_list(network or ""),
         }
-        return {key: value for key, value in wanted.items() if value}
     if kind == "gpu":
         return {}
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
@@ -203,21 +211,14 @@ def _black_list(network: str) -> str:
 
 
 def _apply(wanted: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Set what the user has not set; return what holds and what was kept against our wish."""
+    """Set what the user has not set; return what was wanted and holds, and what was kept against it."""
     kept = {key: os.environ[key] for key, value in wanted.items() if os.environ.get(key, value) != value}
-    missing = {key: value for key, value in wanted.items() if key not in os.environ}
+    missing = {
+        key: value
+        for key, value in wanted.items()
+        if key not in os.environ and (value or key != "CUSTOM_DEVICE_BLACK_LIST")
+    }
     if missing and "paddle" in sys.modules:
         raise RuntimeError(f"call select() before paddle is imported: it has to set {', '.join(missing)}")
     os.environ.update(missing)
-    return {key: value for key, value in wanted.items() if key not in kept}, kept
-
-
-@contextlib.contextmanager
-def _without_thread_warning():
-    """Paddle warns of every OMP_NUM_THREADS but 1 when it is imported; other lines on stderr pass."""
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-        yield
-    for line in said.getvalue().splitlines():
-        if "OMP_NUM_THREADS" not in line:
-            print(line, file=sys.stderr)
+    return {key: os.environ[key] for key in wanted if key in os.environ and key not in kept}, kept

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from runtime.console import hushed
 from runtime.device import Device
 from runtime.errors import UserError
 from runtime.worker import in_worker, rank, world_size
@@ -101,7 +102,8 @@ def init(device: Device) -> Group:
     if not in_worker():
         return Group()
     os.environ["PADDLE_DISTRI_BACKEND"] = _BACKENDS[device.kind]  # the launcher guesses it from what the machine has
-    _fleet().init(is_collective=True, log_level="WARNING")
+    with hushed():
+        _fleet().init(is_collective=True, log_level="WARNING")
     return Group(rank(), world_size())
 
 

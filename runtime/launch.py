@@ -46,8 +46,9 @@ def launch(processes: int, argv: Sequence[str], device: Device, log_dir: str | o
     log_dir = Path(log_dir).absolute()
     log_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="paddlestems-") as reports:
-        console = _Tail(log_dir / "workerlog.0")
-        with open(log_dir / "launcher.log", "wb") as log:
+        logs = [_Log(log_dir / f"workerlog.{number}") for number in range(processes)]
+        launcher_log = _Log(log_dir / "launcher.log")
+        with open(launcher_log.path, "ab") as log:
             launcher = subprocess.Popen(
                 _command(processes, argv, device, log_dir),
                 env=_environment(device, reports),
@@ -57,18 +58,18 @@ def launch(processes: int, argv: Sequence[str], device: Device, log_dir: str | o
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
-        crew = _Crew(launcher, log_dir / "launcher.log", Path(reports), processes)
+        crew = _Crew(launcher, launcher_log, Path(reports), processes)
         try:
             with _signals_to(crew):
                 while not crew.ended():
                     crew.enforce()
-                    console.copy()
+                    logs[0].copy(crew.first_failure in (None, 0))
                     time.sleep(_TICK)
         finally:
             crew.kill()
-            console.copy()
+            logs[0].copy(crew.first_failure in (None, 0))
             _remove_environment_dumps(log_dir)
-        return _outcome(crew, log_dir)
+        return _outcome(crew, logs)
 
 
 def _command(processes: int, argv: Sequence[str], device: Device, log_dir: Path) -> list[str]:
@@ -98,65 +99,74 @@ def _remove_environment_dumps(log_dir: Path) -> None:
             path.unlink()
 
 
-def _outcome(crew: _Crew, log_dir: Path) -> int:
+def _outcome(crew: _Crew, logs: list[_Log]) -> int:
     """Say what went wrong, if anything did, and return the exit status of the whole."""
     if crew.first_failure is not None:
-        return _blame(crew, crew.first_failure, log_dir)
-    statuses = [report.status for report in crew.reports.values()]
-    if len(statuses) < crew.processes:
-        return complain(f"the launcher failed:{_last_lines(log_dir / 'launcher.log')}", 1)
-    return max(statuses, default=0)
+        return _blame(crew, crew.first_failure, logs[crew.first_failure])
+    if len(crew.reports) < crew.processes:
+        return complain(f"the launcher failed; the last lines of {crew.log.path}:{crew.log.last_lines()}", 1)
+    return max(report.status for report in crew.reports.values())
 
 
-def _blame(crew: _Crew, number: int, log_dir: Path) -> int:
+def _blame(crew: _Crew, number: int, log: _Log) -> int:
     report = crew.reports[number]
+    who = f"process {number} of {crew.processes}"
     if report.sentence:
-        alike = all(other.sentence in ("", report.sentence) for other in crew.reports.values())
-        who = "" if alike and number == 0 else f"process {number} of {crew.processes}: "
-        return complain(who + report.sentence, report.status)
+        alike = {other.sentence for other in crew.reports.values()} == {report.sentence}
+        return complain(report.sentence if alike else f"{who}: {report.sentence}", report.status)
     how = f"ended with status {report.status}"
     if report.status > 128:
         how = f"was killed by {_signal_name(report.status - 128)}"
-    log = log_dir / f"workerlog.{number}"
-    return complain(
-        f"process {number} of {crew.processes} {how}; the last lines of {log}:{_last_lines(log)}", report.status
-    )
+    return complain(f"{who} {how}; the last lines of {log.path}:{log.last_lines()}", report.status)
 
 
 def _signal_name(number: int) -> str:
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
-def _last_lines(log: Path) -> str:
-    lines = log.read_text("utf-8", errors="replace").splitlines()[-LAST_LINES:] if log.exists() else []
-    return "".join(f"\n    {line}" for line in lines) or "\n    (it said nothing)"
-
-
-class _Tail:
-    """Copies what is appended to a file to stdout."""
+class _Log:
+    """What one process says in this launch, at the end of a file that may hold earlier ones."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.position = path.stat().st_size if path.exists() else 0
+        self.start = self.position = path.stat().st_size if path.exists() else 0
+        self.muted = False
         self.decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
 
-    def copy(self) -> None:
-        if not self.path.exists():
+    def copy(self, healthy: bool) -> None:
+        """Put what is new on stdout. After the failure of another worker, the complaints of this one are no news."""
+        if self.muted:
             return
+        new = self._read(self.position)
+        self.position += len(new)
+        text = self.decode(new)
+        if not healthy:
+            text, self.muted = re.split(r"(?m)^.*Traceback", text, maxsplit=1)[0], True
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def last_lines(self) -> str:
+        """Indented, each on a line of its own."""
+        lines = self.text().splitlines()[-LAST_LINES:]
+        return "".join(f"\n    {line}" for line in lines) or "\n    (it said nothing)"
+
+    def text(self) -> str:
+        """All of it."""
+        return self._read(self.start).decode("utf-8", errors="replace")
+
+    def _read(self, start: int) -> bytes:
+        if not self.path.exists():
+            return b""
         with open(self.path, "rb") as handle:
-            handle.seek(self.position)
-            new = handle.read()
-        if new:
-            self.position += len(new)
-            sys.stdout.write(self.decode(new))
-            sys.stdout.flush()
+            handle.seek(start)
+            return handle.read()
 
 
 class _Crew:
     """The launcher and its workers, as far as they have shown themselves."""
 
-    def __init__(self, launcher: subprocess.Popen, launcher_log: Path, folder: Path, processes: int):
-        self.launcher, self.launcher_log, self.folder, self.processes = launcher, launcher_log, folder, processes
+    def __init__(self, launcher: subprocess.Popen, log: _Log, folder: Path, processes: int):
+        self.launcher, self.log, self.folder, self.processes = launcher, log, folder, processes
         self.pids: dict[int, int] = {}
         self.reports: dict[int, Report] = {}
         self.first_failure: int | None = None
@@ -167,15 +177,21 @@ class _Crew:
     def ended(self) -> bool:
         """Look at all workers; True when there is nothing left to wait for."""
         launcher_is_gone = self.launcher.poll() is not None  # before the workers: it can only end after them
-        for number in range(self.processes):
-            if number not in self.reports and (report := self._look_at(number)):
-                self.reports[number] = report
-        failures = [number for number, report in self.reports.items() if report.status not in (0, REQUEUE_STATUS)]
-        if failures and self.first_failure is None:
-            self.first_failure = min(failures, key=lambda number: self.reports[number].when)
+        self._collect_reports()
+        if self.first_failure is None and self._failed():
+            self._collect_reports()  # the cause of a failure is older than the failure
+            self.first_failure = min(self._failed(), key=lambda number: self.reports[number].when)
             self._set_deadline(GRACE_AFTER_DEATH)
         alive = [number for number in self.pids if not self._is_gone(number)]
         return not alive and (launcher_is_gone or len(self.reports) == self.processes)
+
+    def _collect_reports(self) -> None:
+        for number in range(self.processes):
+            if number not in self.reports and (report := self._look_at(number)):
+                self.reports[number] = report
+
+    def _failed(self) -> list[int]:
+        return [number for number, report in self.reports.items() if report.status not in (0, REQUEUE_STATUS)]
 
     def stop(self, number: int) -> None:
         """Have every worker, also one that has yet to start, get this signal; the second SIGINT kills."""
@@ -213,7 +229,7 @@ class _Crew:
         is_gone = self._is_gone(number)  # before the report: it is written while the process lives
         if (path := worker.report_file(self.folder, number)).exists():
             return Report(**json.loads(path.read_text("utf-8")))
-        return Report(self._status_of_the_dead(number), when=time.time()) if is_gone else None
+        return Report(self._status_of_the_dead(number)) if is_gone else None
 
     def _is_gone(self, number: int) -> bool:
         return _process_state(self.pids[number])[0] in ("", "Z", "X")
@@ -225,8 +241,7 @@ class _Crew:
         return 128 - code if code < 0 else code or 1
 
     def _code_from_launcher(self, number: int) -> int:
-        text = self.launcher_log.read_text("utf-8", errors="replace")
-        found = re.search(rf"rank {number} status failed .* code (-?\d+)", text)
+        found = re.search(rf"rank {number} status failed .* code (-?\d+)", self.log.text())
         return int(found[1]) if found else 1
 
 

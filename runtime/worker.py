@@ -34,7 +34,7 @@ class Report:
 
     status: int  # exit status, 128 + number of the signal that killed it
     sentence: str = ""  # its error message, if it ended with one
-    when: float = 0.0  # seconds since the epoch
+    when: float = 0.0  # seconds since the epoch; 0 for one that died without a report, the likely cause of others' ends
 
 
 def pid_file(folder: Path, number: int) -> Path:
