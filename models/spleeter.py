@@ -96,6 +96,9 @@ class Spleeter(nn.Layer):
         return [parameter for net in self.nets.values() for parameter in getattr(net, f"norm{LEVELS}").parameters()]
 
     def forward(self, magnitude: paddle.Tensor) -> paddle.Tensor:
-        logits = paddle.stack([net(magnitude) for net in self.nets.values()], axis=1)  # [B, S, K, T, F]
-        masks = F.softmax(logits, axis=1) if self.config.output == "softmax" else F.sigmoid(logits)
-        return masks * magnitude.unsqueeze(1)
+        logits = [net(magnitude) for net in self.nets.values()]  # each [B, K, T, F]
+        # products of equal shapes: broadcasting over the source axis is several times slower on the CPU
+        if self.config.output == "sigmoid":
+            return paddle.stack([F.sigmoid(each) * magnitude for each in logits], axis=1)
+        masks = F.softmax(paddle.stack(logits, axis=1), axis=1)  # [B, S, K, T, F]
+        return masks * paddle.stack([magnitude] * len(logits), axis=1)
