@@ -1,0 +1,31 @@
+"""Random weights that both sides of a benchmark load, written once by a process of its own."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def write(name: str, path: Path) -> Path:
+    """Fresh weights of a network in the reference's names and layout, as ``.npz``; this process imports no paddle."""
+    subprocess.run([sys.executable, "-m", "benchmarks.weights", name, str(path)], check=True)
+    return path
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """Reference name -> array."""
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+if __name__ == "__main__":
+    import models
+    from pretrained import reference_state
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("path", type=Path)
+    arguments = parser.parse_args()
+    np.savez(arguments.path, **reference_state(models.create(arguments.name)))
