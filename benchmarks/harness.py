@@ -1,8 +1,8 @@
 """Timing two programs against each other in one run.
 
 Each side is a process of its own that prepares itself, then does one unit of work whenever it is told to. The sides
-take turns (A B A B …), so that a machine whose speed drifts drifts for both, and the ratio is the median of the ratios of
-neighbours. A side is a Python module that calls :func:`serve` with its unit of work.
+take turns (A B A B …), so that a machine whose speed drifts drifts for both, and the ratio is the median of the ratios
+of neighbours. A side is a Python module that calls :func:`serve` with its unit of work.
 """
 
 import json
