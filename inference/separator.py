@@ -13,6 +13,8 @@ import numpy as np
 from dsp.stft import SpleeterSTFT
 from inference import engine as engines
 from inference.mwf import WienerStream
+from inference.planning import DEFAULT_NAME, Plan
+from inference.planning import plan as make_plan
 from inference.spectral import MASK_EXTENSIONS, MaskedStream, Spectral
 from inference.streams import Averaged, ChannelGroups, Delayed, Fifo, Resampled, Stream, channel_groups
 from runtime.errors import UserError
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 17  # samples handed on at a time
 MAX_SHIFT = 0.5  # s; the random delays of --shifts, as in Demucs
-DEFAULT_NAME = "spleeter_2stems"
 
 Progress = Callable[[float], None]
 Cancel = Callable[[], bool]
@@ -79,7 +80,7 @@ class Separator:
 
     Args:
         name: a network of the registry (``spleeter_2stems``, ``spleeter:4stems-16kHz`` …), or a run folder or
-            checkpoint, whose configuration says which network it is
+            checkpoint, whose configuration says which network it is; None leaves that to ``weights``
         weights: path of the weights; None is the run's own, or the published ones, downloaded when needed
         device: auto, cpu, gpu or sdaa
         engine: auto, program or eager, see `inference.engine`
@@ -99,7 +100,7 @@ class Separator:
 
     def __init__(
         self,
-        name: str | Path = DEFAULT_NAME,
+        name: str | Path | Plan | None = DEFAULT_NAME,
         weights: str | Path | None = None,
         device: str = "auto",
         engine: str = "auto",
@@ -108,7 +109,7 @@ class Separator:
         **options: Any,
     ):
         wishes = Options(**options)
-        plan = _plan(name, weights, offline)
+        plan = name if isinstance(name, Plan) else make_plan(name, weights, offline)
         self.device = _activate(device, plan.network)
         import models
         import pretrained
@@ -185,9 +186,12 @@ class Separator:
         blocks = (mix[:, start : start + BLOCK] for start in range(0, samples, BLOCK))
         stems = np.empty((len(self.sources) + residual, *mix.shape), np.float32)
         done = 0
-        for block in self._run(blocks, mix.shape[0], sample_rate, samples, progress, cancel, residual, None):
-            stems[..., done : done + block.shape[-1]] = block
-            done += block.shape[-1]
+        for block, mixture in self.run(blocks, mix.shape[0], sample_rate, samples, progress, cancel, residual):
+            now = slice(done, done + mixture.shape[-1])
+            stems[: len(block), :, now] = block
+            if residual:
+                np.subtract(mixture, block.sum(axis=0), out=stems[-1, :, now])
+            done = now.stop
         return dict(zip(self._names(residual), stems, strict=True))
 
     def stream(
@@ -207,9 +211,9 @@ class Separator:
         last input. ``total`` (samples, if known) is for ``progress``; ``scratch`` is the folder for what ``mwf`` has to
         keep meanwhile. The other arguments are those of `separate`.
         """
-        names = self._names(residual)
-        for stems in self._run(blocks, channels, sample_rate, total, progress, cancel, residual, scratch):
-            yield dict(zip(names, stems, strict=True))
+        for stems, mixture in self.run(blocks, channels, sample_rate, total, progress, cancel, residual, scratch):
+            named = dict(zip(self.sources, stems, strict=True))
+            yield {**named, "residual": mixture - stems.sum(axis=0)} if residual else named
 
     def separate_file(self, path: str | Path, output: str | Path, **options: Any) -> SeparationReport:
         """Separate one audio file into files below the folder ``output``; see `inference.files.separate_file`."""
@@ -220,29 +224,29 @@ class Separator:
     def _names(self, residual: bool) -> tuple[str, ...]:
         return (*self.sources, "residual") if residual else self.sources
 
-    def _run(
+    def run(
         self,
         blocks: Iterable[np.ndarray],
         channels: int,
-        sample_rate: int | None,
-        total: int | None,
-        progress: Progress | None,
-        cancel: Cancel | None,
-        residual: bool,
-        scratch: Path | None,
-    ) -> Iterator[np.ndarray]:
-        """Stems ``[S(+1), C, m]``, never empty blocks."""
+        sample_rate: int | None = None,
+        total: int | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        keep_mixture: bool = True,
+        scratch: Path | None = None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What `stream` is made of: pairs of stems ``[S, C, m]`` and the mixture ``[C, m]`` they belong to.
+
+        Without ``keep_mixture`` the second is an array of the right shape without meaning.
+        """
         stream = self._build(channels, sample_rate or self.sample_rate, scratch)
         watch = _Watch(total, progress, cancel)
         mixture = Fifo()
 
-        def deliver(stems: np.ndarray) -> Iterator[np.ndarray]:
+        def deliver(stems: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             watch.gave(stems.shape[-1])
-            if residual:
-                rest = mixture.pop(stems.shape[-1]) - stems.sum(axis=0)
-                stems = np.concatenate([stems, rest[None]])
             if stems.shape[-1]:
-                yield stems
+                yield stems, mixture.pop(stems.shape[-1]) if keep_mixture else stems[0]
 
         for block in blocks:
             for start in range(0, block.shape[-1], BLOCK):
@@ -250,7 +254,7 @@ class Separator:
                 if not np.isfinite(part).all():
                     raise UserError("the mixture contains samples that are not numbers (NaN or infinite)")
                 watch.took(part.shape[-1])
-                if residual:
+                if keep_mixture:
                     mixture.push(part)
                 yield from deliver(stream.push(part))
         if watch.taken:
@@ -301,41 +305,6 @@ class _Watch:
             raise Cancelled
         if self._progress and self._total:
             self._progress(min(1.0, (self.taken + self.given) / (2 * self._total)))
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What to build: network, its options, how it separates, and where the weights are."""
-
-    network: str
-    model: dict
-    separation: dict
-    weights: Path
-
-
-def _plan(name: str | Path, weights: str | Path | None, offline: bool) -> _Plan:
-    from models import registry
-    from runtime import checkpoint
-
-    path = Path(name)
-    if (path / checkpoint.STATE).is_file() or checkpoint.best(path) or checkpoint.latest(path):
-        folder = path if (path / checkpoint.STATE).is_file() else checkpoint.best(path) or checkpoint.latest(path)
-        state = checkpoint.read_state(folder)
-        config = state.get("config") or {}
-        network = state.get("network") or config.get("network")
-        if not network:
-            raise UserError(f"{folder} does not say which network it is: name the network and give it as the weights")
-        return _Plan(
-            network, dict(config.get("model") or {}), dict(config.get("separation") or {}), Path(weights or folder)
-        )
-    if path.exists():
-        raise UserError(f"{name} is neither a network nor a run folder or checkpoint: give it as the weights")
-    network = registry.resolve(str(name))
-    if weights is None:
-        import pretrained
-
-        weights = pretrained.resolve(network, offline=offline)
-    return _Plan(network, {}, {}, Path(weights))
 
 
 def _activate(device: str, network: str) -> str:

@@ -138,19 +138,19 @@ class Synthesis:
 
     def __init__(self, how: Spectral):
         self._shape = (how.sources, how.channels)
-        self._istft = StreamISTFT(how.stft, how.sources * how.channels)
+        self._rows = how.sources * how.channels
+        self._istft = StreamISTFT(how.stft, self._rows)
 
     def push(self, spectra: np.ndarray) -> np.ndarray:
         """The samples that these frames finish."""
-        return self._samples(self._istft.push(spectra.reshape(-1, *spectra.shape[2:])))
+        return self._samples(self._istft.push(spectra.reshape(self._rows, *spectra.shape[2:])))
 
     def finish(self, length: int) -> np.ndarray:
         """The rest of a signal of ``length`` samples."""
-        rows = self._shape[0] * self._shape[1]
-        return self._samples(self._istft.push(np.zeros((rows, 0, 1), np.complex64), last=True, length=length))
+        return self._samples(self._istft.push(np.zeros((self._rows, 0, 1), np.complex64), last=True, length=length))
 
     def _samples(self, flat: np.ndarray) -> np.ndarray:
-        return flat.reshape(*self._shape, -1)
+        return flat.reshape(*self._shape, flat.shape[-1])
 
 
 class MaskedStream:

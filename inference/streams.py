@@ -101,10 +101,10 @@ class Resampled:
         yield self._back(np.zeros((*self._shape, 0), np.float32), last=True)
 
     def _back(self, stems: np.ndarray, last: bool = False) -> np.ndarray:
-        out = self._out.push(stems.reshape(-1, stems.shape[-1]), last)
-        out = out[:, : self._missing].reshape(*self._shape, -1)
+        sources, channels, samples = stems.shape
+        out = self._out.push(stems.reshape(sources * channels, samples), last)[:, : self._missing]
         self._missing -= out.shape[-1]
-        return out
+        return out.reshape(sources, channels, out.shape[-1])
 
 
 class Delayed:

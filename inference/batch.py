@@ -1,0 +1,142 @@
+"""What the command line does: many files, one separator, one report."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from dsp import audio
+from inference import files, naming, planning
+from inference.files import SeparationReport
+from runtime import console
+from runtime.errors import UserError
+from runtime.files import require_writable, write_json
+
+
+def separate_all(options: Namespace) -> int:
+    """Separate everything that the command line of ``separator.py`` names; returns the exit status.
+
+    A file that cannot be done is reported, the others are done, and the status is 1.
+    """
+    started = time.perf_counter()
+    inputs = audio.audio_files(options.inputs)
+    plan = _plan(options)
+    stems = [name.strip() for name in options.stems.split(",")] if options.stems else None
+    selection = naming.select(plan.description.sources, stems, options.two_stems, options.residual)
+    output = Path(options.output) if options.output else Path("separated") / plan.label
+    extension = naming.EXTENSIONS[options.format]
+    jobs = {path: naming.targets(path, output, selection.names, extension, options.filename) for path in inputs}
+    naming.refuse_collisions(jobs)
+    require_writable(output)
+    if options.json:
+        require_writable(Path(options.json).resolve().parent)
+
+    from inference.separator import Separator
+
+    separator = Separator(
+        plan,
+        device=options.device,
+        engine=options.engine,
+        precision=options.precision,
+        segment=options.segment,
+        overlap=options.overlap,
+        shifts=options.shifts,
+        seed=options.seed,
+        mwf=options.mwf,
+        mask_extension=options.mask_extension,
+    )
+    console.log(f"weights: {separator.name}, {separator.weights_path} ({separator.weights_hash})")
+    console.log(f"engine: {separator.engine}")
+    console.log(f"input: {_count(len(inputs), 'file')}" + (f", {inputs[0]}" if len(inputs) == 1 else ""))
+
+    reports = []
+    for number, path in enumerate(inputs, 1):
+        report = _one(separator, path, output, selection, options)
+        console.log(f"[{number}/{len(inputs)}] {_sentence(report)}")
+        reports.append(report)
+    if options.json:
+        write_json(options.json, _summary(separator, reports, time.perf_counter() - started))
+    _conclude(reports, output, time.perf_counter() - started)
+    return 1 if any(report.error for report in reports) else 0
+
+
+def _plan(options: Namespace) -> planning.Plan:
+    """The network that was asked for; without a wish the run trained last, else the published two stems."""
+    name = options.name
+    if name is None and options.weights is None:
+        name = planning.newest_run() or planning.DEFAULT_NAME
+        why = "trained last" if isinstance(name, Path) else "published; nothing was trained below model/"
+        console.log(f"network: {name} ({why})")
+    return planning.plan(name, options.weights, options.offline)
+
+
+def _one(
+    separator: object, path: Path, output: Path, selection: naming.Selection, options: Namespace
+) -> SeparationReport:
+    """Separate one file; what is wrong with it goes into the report."""
+    with console.progress(1000, f"{path.name}", "‰") as bar:
+        try:
+            return files.separate_file(
+                separator,
+                path,
+                output,
+                options.format,
+                options.bitrate,
+                options.filename,
+                selection,
+                options.offset,
+                options.duration,
+                options.skip_existing,
+                progress=lambda share: bar.update(int(share * 1000) - bar.n),
+            )
+        except UserError as error:
+            console.warn(f"{path}: {error}")
+            return SeparationReport(str(path), error=str(error))
+
+
+def _sentence(report: SeparationReport) -> str:
+    if report.error:
+        return f"{report.input}: failed"
+    if report.skipped:
+        return f"{report.input}: skipped, its stems are there"
+    text = f"{report.input}: {report.duration:.1f} s in {report.elapsed:.1f} s"
+    if report.gain_db:
+        text += f"; all stems {report.gain_db:.2f} dB so that none clips"
+    if any(report.clipped.values()):
+        text += f"; {sum(report.clipped.values())} samples limited"
+    return f"{text} -> {', '.join(report.outputs.values())}"
+
+
+def _summary(separator: object, reports: Sequence[SeparationReport], elapsed: float) -> dict:
+    return {
+        "network": separator.name,
+        "weights": separator.weights_path,
+        "weights_hash": separator.weights_hash,
+        "device": separator.device,
+        "engine": separator.engine,
+        "options": asdict(separator.options),
+        "elapsed": elapsed,
+        "files": [asdict(report) for report in reports],
+    }
+
+
+def _conclude(reports: Sequence[SeparationReport], output: Path, elapsed: float) -> None:
+    done = [report for report in reports if not report.error and not report.skipped]
+    failed = [report for report in reports if report.error]
+    music = sum(report.duration for report in done)
+    text = f"wrote {_count(sum(len(report.outputs) for report in done), 'file')} to {output}"
+    if len(done) + len(failed) < len(reports):
+        text += f", skipped {_count(len(reports) - len(done) - len(failed), 'song')}"
+    if failed:
+        text += f", {_count(len(failed), 'song')} failed"
+    console.log(f"{text}; {music:.1f} s of music in {elapsed:.1f} s")
+    if music:
+        spent = sum(report.elapsed for report in done)
+        console.log(f"real-time factor {spent / music:.3f} (time per length of music, without loading the network)")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,206 @@
+"""One audio file in, one file per stem out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dsp import audio
+from inference.naming import DEFAULT_TEMPLATE, EXTENSIONS, Selection, select, targets
+from inference.spool import Spool
+from runtime.errors import UserError
+from runtime.files import require_space
+
+if TYPE_CHECKING:
+    from inference.separator import Separator
+
+FORMATS = tuple(EXTENSIONS)
+FIXED_POINT = {"wav16": 16, "wav24": 24, "flac": 24}  # bits; the other formats store or transform real numbers
+_ROWS = 1 << 16  # samples encoded at a time
+
+
+@dataclass
+class SeparationReport:
+    """What became of one file.
+
+    Attributes:
+        input: path that was read
+        sample_rate, channels, samples: of the input's part that was separated, and of every output
+        duration: s of music; elapsed: s it took; real_time_factor: elapsed / duration
+        gain_db: the one gain that all outputs got so that none clips; 0 is none
+        peaks: largest magnitude of each output before that gain
+        clipped: samples of each output that had to be limited nevertheless
+        outputs: output name -> file
+        skipped: everything was there already
+        error: what went wrong, for a file that could not be done
+    """
+
+    input: str
+    sample_rate: int = 0
+    channels: int = 0
+    samples: int = 0
+    duration: float = 0.0
+    elapsed: float = 0.0
+    real_time_factor: float | None = None
+    gain_db: float = 0.0
+    peaks: dict[str, float] = field(default_factory=dict)
+    clipped: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    skipped: bool = False
+    error: str | None = None
+
+
+def separate_file(
+    separator: Separator,
+    path: str | Path,
+    output: str | Path,
+    format: str = "wav16",
+    bitrate: int | None = None,
+    template: str = DEFAULT_TEMPLATE,
+    selection: Selection | None = None,
+    offset: float = 0.0,
+    duration: float | None = None,
+    skip_existing: bool = False,
+    progress: Callable[[float], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> SeparationReport:
+    """Separate a file, or ``duration`` seconds of it from ``offset`` on, into files below the folder ``output``.
+
+    Args:
+        format: wav16, wav24, float32, flac, mp3 or ogg
+        bitrate: kbit/s, for mp3 and ogg
+        template: names of the files, see `inference.naming.targets`
+        selection: which stems to write; all of them by default
+        skip_existing: do nothing if all files are there
+        progress, cancel: as in `Separator.separate`
+
+    The outputs have the input's length, sample rate and channels. Where an output would clip, all of them get one
+    common gain, stated in the report. All files appear at the end, or none.
+
+    Raises:
+        UserError: not audio, damaged, nothing at ``offset``, an output that cannot be written
+        Cancelled: ``cancel`` said so
+    """
+    path, output = Path(path), Path(output)
+    if format not in EXTENSIONS:
+        raise UserError(f"format {format!r} is none of {', '.join(FORMATS)}")
+    selection = selection or select(separator.sources)
+    files = targets(path, output, selection.names, EXTENSIONS[format], template)
+    report = SeparationReport(str(path), outputs={name: str(target) for name, target in files.items()})
+    if skip_existing and all(target.exists() for target in files.values()):
+        report.skipped = True
+        return report
+    started = time.perf_counter()
+    info = audio.probe(path)
+    start, frames = _range(path, info, offset, duration)
+    report.sample_rate, report.channels = info.sample_rate, info.channels
+    expected = frames if frames >= 0 else max(0, info.frames - start)
+    output.mkdir(parents=True, exist_ok=True)
+    spooled = format != "float32"
+    kept = len(selection.names) if spooled else 0
+    require_space(output, expected * info.channels * 4 * (kept + len(files)), f"the stems of {path.name}")
+
+    blocks = separator.run(
+        audio.blocks(path, size=_ROWS, start=start, frames=frames),
+        info.channels,
+        info.sample_rate,
+        expected or None,
+        progress,
+        cancel,
+        keep_mixture=selection.residual,
+        scratch=output,
+    )
+    raw = (_gather(stems, mixture, selection) for stems, mixture in blocks)
+    peaks = np.zeros(len(selection.names))
+    with ExitStack() as stack:
+        if spooled:
+            spool = Spool((len(selection.names), info.channels), output)
+            stack.callback(spool.close)
+            for block in raw:
+                np.maximum(peaks, _peaks(block, selection.residual), out=peaks)
+                spool.write(block.transpose(2, 0, 1))
+            gain = _common_gain(peaks.max(), format)
+            report.gain_db = float(20 * np.log10(gain))
+            raw = _read_back(spool, gain)
+        writers = [
+            stack.enter_context(audio.AudioWriter(target, info.sample_rate, info.channels, format, bitrate))
+            for target in files.values()
+        ]
+        pool = stack.enter_context(ThreadPoolExecutor(len(writers)))
+        for block in raw:
+            if not spooled:
+                np.maximum(peaks, _peaks(block, selection.residual), out=peaks)
+            report.samples += block.shape[-1]
+            final = _with_residual(block, FIXED_POINT.get(format)) if selection.residual else block
+            list(pool.map(audio.AudioWriter.write, writers, final))
+    report.peaks = dict(zip(selection.names, peaks.tolist(), strict=True))
+    report.clipped = {name: writer.clipped for name, writer in zip(selection.names, writers, strict=True)}
+    report.duration = report.samples / info.sample_rate
+    report.elapsed = time.perf_counter() - started
+    report.real_time_factor = report.elapsed / report.duration if report.duration else None
+    return report
+
+
+def _range(path: Path, info: audio.AudioInfo, offset: float, duration: float | None) -> tuple[int, int]:
+    """First sample and number of samples (-1: to the end)."""
+    if offset < 0 or (duration is not None and duration < 0):
+        raise UserError("--offset and --duration are seconds and cannot be negative")
+    start = round(offset * info.sample_rate)
+    if start and start >= info.frames and info.exact:
+        raise UserError(f"{path} is {info.duration:.2f} s long: nothing is left after --offset {offset:g}")
+    return start, -1 if duration is None else round(duration * info.sample_rate)
+
+
+def _gather(stems: np.ndarray, mixture: np.ndarray, selection: Selection) -> np.ndarray:
+    """Outputs ``[K, C, n]`` of stems ``[S, C, n]``; in the place of the residual, the mixture."""
+    parts = [stems[list(indices)].sum(axis=0) for indices in selection.outputs.values()]
+    return np.stack([*parts, mixture] if selection.residual else parts)
+
+
+def _with_residual(block: np.ndarray, bits: int | None) -> np.ndarray:
+    """Replace the mixture, the last of ``[K, C, n]``, by what the others leave of it.
+
+    For integer formats the others are rounded first: then the numbers in the files sum to the rounded mixture.
+    """
+    if bits:
+        block[:-1] = _quantised(block[:-1], bits)
+    block[-1] -= block[:-1].sum(axis=0)
+    return block
+
+
+def _quantised(x: np.ndarray, bits: int) -> np.ndarray:
+    """The values that a file of so many bits holds; exact in float32 up to 24 bits."""
+    steps = np.float32(2 ** (bits - 1))
+    return np.clip(np.rint(x * steps), -steps, steps - 1) / steps
+
+
+def _peaks(block: np.ndarray, residual: bool) -> np.ndarray:
+    """Largest magnitude of each output of ``[K, C, n]``."""
+    if residual:
+        block = np.concatenate([block[:-1], (block[-1] - block[:-1].sum(axis=0))[None]])
+    return np.abs(block).max(axis=(1, 2), initial=0.0)
+
+
+def _common_gain(peak: float, format: str) -> float:
+    """Factor that brings ``peak`` to full scale if rounding it would not fit the format, else 1."""
+    bits = FIXED_POINT.get(format)
+    ceiling = 1 - 2.0 ** (1 - bits) if bits else 1.0
+    tolerance = 2.0**-bits if bits else 0.0  # half a step is rounded away
+    return ceiling / peak if peak > ceiling + tolerance else 1.0
+
+
+def _read_back(spool: Spool, gain: float) -> Iterator[np.ndarray]:
+    """The spooled outputs ``[K, C, n]``, scaled."""
+    spool.rewind()
+    while len(rows := spool.read(_ROWS)):
+        block = np.ascontiguousarray(rows.transpose(1, 2, 0))
+        if gain != 1:
+            block *= np.float32(gain)
+        yield block

@@ -1,0 +1,125 @@
+"""Names of the files that a separation writes, checked before anything is computed."""
+
+from __future__ import annotations
+
+import os
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import UserError
+from runtime.nearest import did_you_mean
+
+DEFAULT_TEMPLATE = "{track}/{stem}.{ext}"
+EXTENSIONS = {"wav16": "wav", "wav24": "wav", "float32": "wav", "flac": "flac", "mp3": "mp3", "ogg": "ogg"}
+FIELDS = ("track", "stem", "ext", "trackext", "filename", "instrument", "codec", "foldername")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which files a song becomes: output name -> indices of the network's sources that are summed in it."""
+
+    outputs: Mapping[str, tuple[int, ...]]
+    residual: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all files, the residual last."""
+        return (*self.outputs, "residual") if self.residual else tuple(self.outputs)
+
+
+def select(
+    sources: Sequence[str], stems: Iterable[str] | None = None, two_stems: str | None = None, residual: bool = False
+) -> Selection:
+    """Outputs of a network with these ``sources``: all, the ``stems`` named, or ``two_stems`` and ``no_<it>``.
+
+    The singular ``vocal`` and ``instrumental`` of the two-track data sets are understood. ``residual`` adds the mixture
+    minus everything that is written. Raises UserError for a stem that the network does not have.
+    """
+    if stems is not None and two_stems is not None:
+        raise UserError("--stems and --two-stems exclude each other: name the stems, or one stem and its complement")
+    if two_stems is not None:
+        chosen = _index(two_stems, sources)
+        others = tuple(i for i in range(len(sources)) if i != chosen)
+        return Selection({sources[chosen]: (chosen,), f"no_{sources[chosen]}": others}, residual)
+    indices = range(len(sources)) if stems is None else [_index(name, sources) for name in stems]
+    if not indices:
+        raise UserError(f"no stems are left to write: choose among {', '.join(sources)}")
+    return Selection({sources[i]: (i,) for i in indices}, residual)
+
+
+def targets(path: Path, folder: Path, names: Iterable[str], extension: str, template: str) -> dict[str, Path]:
+    """Output name -> file below ``folder`` for the input ``path``.
+
+    ``template`` has the fields track, stem, ext, trackext, foldername and, as Spleeter calls them, filename, instrument
+    and codec. Raises UserError for an unknown field, a result outside ``folder``, two outputs in one file, or an output
+    that is the input.
+    """
+    found: dict[str, Path] = {}
+    for name in names:
+        target = _below(folder, _fill(template, path, name, extension))
+        if target in found.values():
+            raise UserError(f"--filename {template!r} gives several stems the name {target}: use {{stem}} in it")
+        if _same(target, path):
+            raise UserError(f"{path} would be overwritten by its own stem: choose another --output or --filename")
+        found[name] = target
+    return found
+
+
+def refuse_collisions(jobs: Mapping[Path, Mapping[str, Path]]) -> None:
+    """UserError if two inputs are written to one file, or an input is an output of another."""
+    owners: dict[Path, Path] = {}
+    inputs = {Path(os.path.realpath(path)): path for path in jobs}
+    for path, files in jobs.items():
+        for target in files.values():
+            if target in owners:
+                raise UserError(
+                    f"{owners[target]} and {path} would both be written to {target}: separate them one by one, or use "
+                    "--filename '{foldername}/{track}/{stem}.{ext}'"
+                )
+            if (real := Path(os.path.realpath(target))) in inputs:
+                raise UserError(f"{inputs[real]} would be overwritten by a stem of {path}: choose another --output")
+            owners[target] = path
+
+
+def _index(name: str, sources: Sequence[str]) -> int:
+    from data.stems import canonical
+
+    known = name if name in sources else canonical(name)
+    if known in sources:
+        return sources.index(known)
+    raise UserError(f"this network has {', '.join(sources)} but no {name!r}: {did_you_mean(name, sources)}")
+
+
+def _fill(template: str, path: Path, name: str, extension: str) -> str:
+    values = {
+        "track": path.stem,
+        "filename": path.stem,
+        "stem": name,
+        "instrument": name,
+        "ext": extension,
+        "codec": extension,
+        "trackext": path.suffix[1:],
+        "foldername": path.resolve().parent.name,
+    }
+    try:
+        used = {part for _, part, _, _ in string.Formatter().parse(template) if part is not None}
+        unknown = [part for part in used if part not in values]
+        if not unknown:
+            return template.format(**values)
+    except ValueError as error:
+        raise UserError(f"--filename {template!r} is not understood: {error}") from error
+    raise UserError(f"--filename {template!r} has the unknown field {unknown[0]!r}: {did_you_mean(unknown[0], FIELDS)}")
+
+
+def _below(folder: Path, name: str) -> Path:
+    target = Path(os.path.normpath(folder / name))
+    root = Path(os.path.normpath(folder))
+    if Path(name).is_absolute() or root not in target.parents:
+        raise UserError(f"{name} leads out of the output folder {folder}: --filename must stay below it")
+    return target
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
