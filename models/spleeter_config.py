@@ -73,6 +73,9 @@ class SpleeterConfig:
             object.__setattr__(self, "mask_channels", self.channels)
         if len(set(self.instruments)) != len(self.instruments):
             raise UserError(f"instruments names a stem twice: {', '.join(self.instruments)}")
+        for key in ("sample_rate", "channels", "mask_channels", "frame_length", "frame_step"):
+            if getattr(self, key) < 1:
+                raise UserError(f"{key}={getattr(self, key)} must be at least 1")
         for key, allowed in _CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise UserError(f"{key}={getattr(self, key)!r} is not one of {', '.join(allowed)}")
@@ -125,8 +128,11 @@ def from_official(params: Mapping[str, Any]) -> dict[str, Any]:
     """Constructor arguments out of an official parameter file (a parsed JSON such as ``2stems.json``).
 
     Raises:
-        UserError: a model type that is not a U-Net (the ``blstm`` of the original has no published weights)
+        UserError: no list of instruments, or a model type that is not a U-Net (the ``blstm`` of the original has no
+            published weights)
     """
+    if "instrument_list" not in params:
+        raise UserError("these are no parameters of Spleeter: there is no instrument_list")
     model = params.get("model", {})
     kind = model.get("type", "unet.unet")
     if kind not in _OUTPUTS:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from models import registry
 from pretrained import catalogue, tf_checkpoint
 from pretrained.catalogue import Archive
 from runtime import files
@@ -17,8 +18,10 @@ def root_folder(root: str | Path | None = None) -> Path:
     return Path(root or os.environ.get("MODEL_PATH") or DEFAULT_ROOT)
 
 
-def resolve(name: str, offline: bool = False, root: str | Path | None = None) -> Path:
+def resolve(name: str | Path, offline: bool = False, root: str | Path | None = None) -> Path:
     """The weights that a name stands for: an existing path as it is, else the local copy, else a download.
+
+    A bare name of a network means its published weights even where a folder happens to have that name.
 
     Args:
         name: a path, or a network with published weights in any accepted spelling
@@ -31,11 +34,22 @@ def resolve(name: str, offline: bool = False, root: str | Path | None = None) ->
     Raises:
         UserError: no such path or network, an incomplete local copy, or nothing local while ``offline``
     """
-    if Path(name).exists():
-        return Path(name)
-    if os.sep in name or name.endswith((".safetensors", ".index")):
+    path = Path(name)
+    explicit = isinstance(name, Path) or path.name != name
+    known = _is_network(str(name))
+    if path.exists() and (explicit or not known):
+        return path
+    if not known and (explicit or path.suffix):
         raise UserError(f"there is no file or folder {name}")
-    return fetch(catalogue.find(name), offline, root)
+    return fetch(catalogue.find(str(name)), offline, root)
+
+
+def _is_network(name: str) -> bool:
+    try:
+        registry.resolve(name)
+    except UserError:
+        return False
+    return True
 
 
 def fetch(archive: Archive, offline: bool = False, root: str | Path | None = None) -> Path:

@@ -4,6 +4,8 @@ The index is a table (:mod:`pretrained.tf_table`) from tensor names to small pro
 bytes lie and what their CRC-32C is; layout as in ``tensor_bundle.proto`` of TensorFlow. Every CRC is checked.
 """
 
+import math
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -60,7 +62,7 @@ class Bundle:
             what = "is split into slices" if entry.sliced else f"has the unsupported TensorFlow dtype {entry.dtype}"
             raise UserError(f"{self.prefix}.index: tensor {name} {what}")
         dtype = np.dtype(_DTYPES[entry.dtype]).newbyteorder(">" if self.big_endian else "<")
-        if entry.size != int(np.prod(entry.shape, dtype=np.int64)) * dtype.itemsize:
+        if entry.size != math.prod(entry.shape) * dtype.itemsize:
             raise UserError(f"{self.prefix}.index: tensor {name} has {entry.size} bytes for shape {list(entry.shape)}")
         data = _read_range(path, entry.offset, entry.size, name)
         if masked_crc32c(data) != entry.crc32c:
@@ -74,13 +76,12 @@ class Bundle:
 def _read_range(path: Path, offset: int, size: int, name: str) -> bytes:
     try:
         with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(size)
+            if offset + size <= os.fstat(file.fileno()).st_size:
+                file.seek(offset)
+                return file.read(size)
     except FileNotFoundError as failure:
         raise UserError(f"{path} is missing: it holds tensor {name}; place it beside the index") from failure
-    if len(data) != size:
-        raise UserError(f"{path} is truncated: tensor {name} needs {offset + size} bytes; fetch the checkpoint again")
-    return data
+    raise UserError(f"{path} is truncated: tensor {name} needs {offset + size} bytes; fetch the checkpoint again")
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -106,20 +107,34 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         yield number, value
 
 
+def _number(fields: dict[int, int | bytes], number: int, default: int = 0) -> int:
+    value = fields.get(number, default)
+    if not isinstance(value, int):
+        raise FormatError(f"field {number} of a message is no number")
+    return value
+
+
+def _message(fields: dict[int, int | bytes], number: int) -> bytes:
+    value = fields.get(number, b"")
+    if not isinstance(value, bytes):
+        raise FormatError(f"field {number} of a message is no message")
+    return value
+
+
 def _shape(message: bytes) -> tuple[int, ...]:
-    dimensions = [dict(_fields(value)) for number, value in _fields(message) if number == 2]
-    return tuple(int(dimension.get(1, 0)) for dimension in dimensions)
+    dimensions = [_message({number: value}, number) for number, value in _fields(message) if number == 2]
+    return tuple(_number(dict(_fields(dimension)), 1) for dimension in dimensions)
 
 
 def _entry(message: bytes) -> Entry:
     fields = dict(_fields(message))
     return Entry(
-        dtype=fields.get(1, 0),
-        shape=_shape(fields.get(2, b"")),
-        shard=fields.get(3, 0),
-        offset=fields.get(4, 0),
-        size=fields.get(5, 0),
-        crc32c=fields.get(6, 0),
+        dtype=_number(fields, 1),
+        shape=_shape(_message(fields, 2)),
+        shard=_number(fields, 3),
+        offset=_number(fields, 4),
+        size=_number(fields, 5),
+        crc32c=_number(fields, 6),
         sliced=7 in fields,
     )
 
@@ -183,12 +198,13 @@ def open_bundle(path: str | Path) -> Bundle:
     try:
         pairs = read_table(index.read_bytes())
         header = dict(_fields(pairs.pop(b"")))
+        shards, big_endian = _number(header, 1, 1), _number(header, 2) == 1
         entries = {name.decode(): _entry(value) for name, value in pairs.items()}
     except KeyError as failure:
         raise UserError(f"{index} is not a TensorFlow checkpoint index: it has no header") from failure
     except (FormatError, UnicodeDecodeError) as failure:
         raise UserError(f"{index} is not a sound TensorFlow checkpoint index: {failure}") from failure
-    return Bundle(prefix, header.get(1, 1), header.get(2, 0) == 1, entries)
+    return Bundle(prefix, shards, big_endian, entries)
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:

@@ -45,6 +45,7 @@ def test_an_unknown_option_is_answered_with_the_nearest():
         ({"filters": [1, 2, 3]}, "filters needs 6"),
         ({"output": "linear"}, "not one of sigmoid, softmax"),
         ({"conv_activation": "GELU"}, "not one of LeakyReLU"),
+        ({"channels": 0}, "channels=0 must be at least 1"),
         ({"dropout": 1.0}, "below 1"),
         ({"instruments": ["vocals", "vocals"]}, "twice"),
         ({"instruments": "vocals"}, "list of stem names"),
@@ -84,5 +85,7 @@ def test_official_parameter_files():
     mono = from_official({**params, "n_channels": 1, "model": {"params": {"conv_n_filters": [1] * 6}}})
     assert (mono["channels"], mono["mask_channels"], mono["output"]) == (1, 2, "sigmoid")
     assert (mono["conv_activation"], mono["deconv_activation"]) == ("LeakyReLU", "ReLU")
+    with pytest.raises(UserError, match="instrument_list"):
+        from_official({})
     with pytest.raises(UserError, match=r"blstm\.blstm"):
         from_official({**params, "model": {"type": "blstm.blstm"}})

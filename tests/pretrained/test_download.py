@@ -8,6 +8,7 @@ import json
 import tarfile
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -54,7 +55,7 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "pretrained"
 
 
-@pytest.mark.parametrize("name", ["spleeter_2stems", "spleeter:2stems-16kHz", "2stems"])
+@pytest.mark.parametrize("name", ["spleeter_2stems", "spleeter:2stems-16kHz", "2stems", "spleeter/2stems"])
 def test_weights_are_fetched_once_and_load(release, root, name):
     path = pretrained.resolve(name)
     assert path == root / "2stems" and sorted(p.name for p in root.iterdir()) == ["2stems"]
@@ -68,6 +69,16 @@ def test_a_given_path_comes_first(root, tmp_path):
     assert pretrained.resolve(str(tmp_path)) == tmp_path
     with pytest.raises(UserError, match="there is no file or folder"):
         pretrained.resolve(str(tmp_path / "nowhere"))
+
+
+def test_a_folder_that_happens_to_have_a_networks_name_is_not_its_weights(release, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spleeter_2stems").mkdir()
+    assert pretrained.resolve("spleeter_2stems") == root / "2stems"
+    assert pretrained.resolve("./spleeter_2stems") == Path("spleeter_2stems")
+    assert pretrained.resolve(Path("spleeter_2stems")) == Path("spleeter_2stems")
+    (tmp_path / "mine").mkdir()
+    assert pretrained.resolve("mine") == Path("mine")
 
 
 def test_root_may_be_an_argument(release, root, tmp_path):

@@ -185,6 +185,14 @@ def test_tensors_that_cannot_be_read(tmp_path, dtype, shape, says):
         tf_checkpoint.read(prefix)
 
 
+@pytest.mark.parametrize("message", [tf_writer.field(1, b"x"), tf_writer.field(2, 5), b"\x0b", b"\x0a\x7f"])
+def test_an_index_with_other_messages_inside_is_refused(tmp_path, message):
+    index = tmp_path / "model.index"
+    index.write_bytes(tf_writer.table({b"": tf_writer.header(1), b"x": message}))
+    with pytest.raises(UserError, match="not a sound TensorFlow checkpoint index"):
+        tf_checkpoint.open_bundle(index)
+
+
 def test_partitioned_variables_are_refused(tmp_path):
     prefix = tf_writer.write(tmp_path, {"x": np.float32([1, 2])})
     entry = tf_writer.entry(1, (2,), 0, 0, bytes(8)) + tf_writer.field(7, b"")
