@@ -144,11 +144,12 @@ def magnitudes(index: Index, song: Song, spec: CacheSpec, start: int, frames: in
 def section(index: Index, song: Song, stem: str, spec: CacheSpec, start: int, samples: int) -> np.ndarray:
     """A section of a stem at the rate and with the channels of the specification, float32 ``[C, samples]``.
 
-    A song at another rate is resampled from a point that is a sample of both rates, with a margin on both sides, so
-    that a section is the same wherever it is cut from.
+    Mono is doubled; of more channels than wanted the first ones stay (`dsp.audio.convert_channels`). A song at another
+    rate is resampled from a point that is a sample of both rates, with a margin on both sides, so that a section is the
+    same wherever it is cut from.
     """
     if song.sample_rate == spec.sample_rate:
-        wave = load_stem(index, song, stem, start, samples)
+        wave = load_stem(index, song, stem, start, samples, channels=spec.channels)
     else:
         wave = _resampled(index, song, stem, spec, start, samples)
     if wave.shape[-1] != samples:
@@ -156,7 +157,7 @@ def section(index: Index, song: Song, stem: str, spec: CacheSpec, start: int, sa
             f"{song.folder}: the {stem} ends before the {song.seconds:.1f} s that the index tells; "
             "run `python preprocess.py` again"
         )
-    return _with_channels(wave, spec.channels)
+    return wave
 
 
 def _resampled(index: Index, song: Song, stem: str, spec: CacheSpec, start: int, samples: int) -> np.ndarray:
@@ -167,19 +168,6 @@ def _resampled(index: Index, song: Song, stem: str, spec: CacheSpec, start: int,
     periods = max(start // period - -(-MARGIN // source_period), 0)
     source_start = periods * source_period
     source_stop = -(-(start + samples) * source_period // period) + MARGIN
-    wave = load_stem(index, song, stem, source_start, source_stop - source_start)
+    wave = load_stem(index, song, stem, source_start, source_stop - source_start, channels=spec.channels)
     offset = start - periods * period
     return resample(wave, song.sample_rate, spec.sample_rate)[:, offset : offset + samples]
-
-
-def _with_channels(wave: np.ndarray, channels: int) -> np.ndarray:
-    """Mono is doubled; of more channels than asked for the first ones stay, and one channel is the mean of them."""
-    if wave.shape[0] == channels:
-        return wave
-    if channels == 1:
-        return wave.mean(axis=0, keepdims=True, dtype=np.float32)
-    if wave.shape[0] == 1:
-        return np.repeat(wave, channels, axis=0)
-    if wave.shape[0] > channels:
-        return wave[:channels]
-    raise UserError(f"cannot make {channels} channels of {wave.shape[0]}")
