@@ -41,7 +41,7 @@ def load_reference_state(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
 def reference_state(model: Any) -> dict[str, np.ndarray]:
     """The network's tensors under the names and in the layout of the reference implementation."""
     state = model.state_dict()
-    return {link.theirs: np.ascontiguousarray(link.to_theirs(state[link.ours].numpy())) for link in names.links(model)}
+    return {link.theirs: np.asarray(link.to_theirs(state[link.ours].numpy()), order="C") for link in names.links(model)}
 
 
 def load_state(
@@ -73,7 +73,7 @@ def load_state(
         raise UserError(f"{source} do not fit {_title(model)}: {'; '.join(complaints)}")
     for name, tensor in state.items():
         dtype = str(tensor.dtype).removeprefix("paddle.")
-        tensor.set_value(np.ascontiguousarray(arrays[name], dtype=dtype))
+        tensor.set_value(np.asarray(arrays[name], dtype, order="C"))
 
 
 def load_weights(model: Any, path: str | Path) -> Weights:
@@ -163,13 +163,16 @@ def _check_network(model: Any, state: Mapping[str, Any], folder: Path) -> None:
 
 
 def _to_ours(model: Any, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Arrays under our names and in our layout, and the reference spelling of each; unknown ones stay as they are."""
+    """Arrays under our names and in our layout, and the reference spelling of each; unknown ones get a name of no use."""
     links = {link.theirs: link for link in names.links(model)}
     spelling = {link.ours: link.theirs for link in links.values()}
-    ours = {
-        links[name].ours if name in links else name: links[name].to_ours(array) if name in links else array
-        for name, array in arrays.items()
-    }
+    ours = {}
+    for name, array in arrays.items():
+        if name in links:
+            ours[links[name].ours] = links[name].to_ours(array)
+        else:
+            ours[f"reference {name}"] = array
+            spelling[f"reference {name}"] = name
     return ours, spelling
 
 

@@ -107,6 +107,11 @@ def test_missing_unexpected_and_wrongly_shaped_tensors_are_listed_and_nothing_is
     assert _same(other, before)
 
 
+def test_our_names_are_no_reference_names(trained):
+    with pytest.raises(UserError, match=r"148 missing .*148 unexpected \(nets\.vocals\.conv1\.weight"):
+        pretrained.load_reference_state(_network(), _state(trained))
+
+
 def test_long_lists_are_cut(trained):
     with pytest.raises(UserError, match=r"148 missing \(.*, …\)"):
         pretrained.load_reference_state(trained, {})
