@@ -1,7 +1,7 @@
 """What the rest of the program needs to know of a network without building it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -28,7 +28,16 @@ class Description:
     eats: Literal["waveform", "magnitude", "mel"]
     segment: int
     context: int
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", MappingProxyType(dict(self.config)))
+
+    def __reduce__(self) -> tuple:
+        # a read-only mapping can be neither copied nor pickled by itself
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return _restore, ({**values, "config": dict(self.config)},)
+
+
+def _restore(values: dict[str, Any]) -> Description:
+    return Description(**values)

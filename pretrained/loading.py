@@ -163,7 +163,7 @@ def _check_network(model: Any, state: Mapping[str, Any], folder: Path) -> None:
 
 
 def _to_ours(model: Any, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Arrays under our names and in our layout, and the reference spelling of each; unknown ones get a name of no use."""
+    """Arrays under our names and in our layout, and the reference spelling of each; unknown ones match nothing."""
     links = {link.theirs: link for link in names.links(model)}
     spelling = {link.ours: link.theirs for link in links.values()}
     ours = {}

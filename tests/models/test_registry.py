@@ -1,6 +1,8 @@
 """Names, descriptions and their errors."""
 
+import copy
 import dataclasses
+import pickle
 import subprocess
 import sys
 
@@ -67,6 +69,12 @@ def test_descriptions_are_what_the_network_has_and_frozen():
     with pytest.raises(TypeError):
         description.config["channels"] = 1
     assert models.create("spleeter_2stems", filters=[2] * 6).description == models.describe("2stems", filters=[2] * 6)
+
+
+def test_descriptions_and_networks_can_be_copied():
+    description = models.describe("2stems", filters=[2] * 6)
+    assert pickle.loads(pickle.dumps(description)) == description and len({description, description}) == 1
+    assert copy.deepcopy(models.create("2stems", filters=[2] * 6)).description == description
 
 
 def test_names_are_listed_without_paddle():
