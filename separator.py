@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from inference.naming import DEFAULT_TEMPLATE, EXTENSIONS
-from run_scripts.options import Parser, positive
+from inference.naming import DEFAULT_TEMPLATE, FORMATS
+from run_scripts.options import Parser
 from runtime import console
 
 
@@ -30,8 +30,8 @@ def parser() -> Parser:
     which.add_argument("--residual", action="store_true", help="also write the mixture minus all that is written")
 
     file = options.add_argument_group("files")
-    file.add_argument("--format", choices=tuple(EXTENSIONS), default="wav16", help="of the stems (default: wav16)")
-    file.add_argument("--bitrate", type=positive, metavar="KBIT", help="kbit/s, for mp3 and ogg")
+    file.add_argument("--format", choices=FORMATS, default="wav16", help="of the stems (default: wav16)")
+    file.add_argument("--bitrate", metavar="RATE", help="of lossy formats, such as 320k")
     file.add_argument("--offset", type=float, default=0.0, metavar="S", help="begin so many seconds into the song")
     file.add_argument("--duration", type=float, metavar="S", help="separate only so many seconds (default: all)")
     file.add_argument("--skip-existing", action="store_true", help="leave songs alone whose stems are all there")

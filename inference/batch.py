@@ -22,12 +22,15 @@ def separate_all(options: Namespace) -> int:
     A file that cannot be done is reported, the others are done, and the status is 1.
     """
     started = time.perf_counter()
-    inputs = audio.audio_files(options.inputs)
+    problems: list[UserError] = []
+    inputs = audio.audio_files(options.inputs, problems)
+    if options.bitrate is not None:
+        audio.parse_bitrate(options.bitrate)
     plan = _plan(options)
     stems = [name.strip() for name in options.stems.split(",")] if options.stems else None
     selection = naming.select(plan.description.sources, stems, options.two_stems, options.residual)
     output = Path(options.output) if options.output else Path("separated") / plan.label
-    extension = naming.EXTENSIONS[options.format]
+    extension = audio.suffix(options.format)[1:]
     jobs = {path: naming.targets(path, output, selection.names, extension, options.filename) for path in inputs}
     naming.refuse_collisions(jobs)
     require_writable(output)
@@ -52,7 +55,9 @@ def separate_all(options: Namespace) -> int:
     console.log(f"engine: {separator.engine}")
     console.log(f"input: {_count(len(inputs), 'file')}" + (f", {inputs[0]}" if len(inputs) == 1 else ""))
 
-    reports = []
+    reports = [SeparationReport("", error=str(problem)) for problem in problems]
+    for problem in problems:
+        console.warn(str(problem))
     for number, path in enumerate(inputs, 1):
         report = _one(separator, path, output, selection, options)
         console.log(f"[{number}/{len(inputs)}] {_sentence(report)}")
@@ -99,7 +104,7 @@ def _one(
 
 def _sentence(report: SeparationReport) -> str:
     if report.error:
-        return f"{report.input}: failed"
+        return f"{report.input or 'input'}: failed"
     if report.skipped:
         return f"{report.input}: skipped, its stems are there"
     text = f"{report.input}: {report.duration:.1f} s in {report.elapsed:.1f} s"
@@ -107,7 +112,10 @@ def _sentence(report: SeparationReport) -> str:
         text += f"; all stems {report.gain_db:.2f} dB so that none clips"
     if any(report.clipped.values()):
         text += f"; {sum(report.clipped.values())} samples limited"
-    return f"{text} -> {', '.join(report.outputs.values())}"
+    written = [Path(name) for name in report.outputs.values()]
+    if len({path.parent for path in written}) == 1:
+        return f"{text} -> {written[0].parent}/ ({', '.join(path.name for path in written)})"
+    return f"{text} -> {', '.join(map(str, written))}"
 
 
 def _summary(separator: object, reports: Sequence[SeparationReport], elapsed: float) -> dict:

@@ -68,7 +68,7 @@ def build(
     if not wants_program:
         return EagerEngine(model)
     try:
-        return ProgramEngine(model, precision, weights_hash)
+        return ProgramEngine(model, precision, weights_hash, say)
     except Exception as error:
         if engine == "program" or precision == "bf16":
             raise UserError(f"the network could not be exported: {_first_line(error)}; use --engine eager") from error
@@ -100,12 +100,19 @@ class EagerEngine:
 class ProgramEngine:
     """The exported network; any batch size and any number of frames that the network allows. One thread at a time."""
 
-    def __init__(self, model: Any, precision: str = "float32", weights_hash: str | None = None):
+    def __init__(
+        self,
+        model: Any,
+        precision: str = "float32",
+        weights_hash: str | None = None,
+        say: Callable[[str], None] = print,
+    ):
         self.name = "program" if precision == "float32" else f"program {precision}"
         key = program_key(model, weights_hash)
         try:
-            self._predictor = _cached_predictor(model, key, precision)
-        except OSError:  # a cache that cannot be written must not stop a separation
+            self._predictor = _cached_predictor(model, key, precision, say)
+        except OSError as error:
+            say(f"the exported program is not kept: {cache_folder()} cannot be written ({error.strerror})")
             with tempfile.TemporaryDirectory(prefix="paddlestems-") as folder:
                 export(model, Path(folder))
                 self._predictor = _predictor(Path(folder), precision)
@@ -177,12 +184,16 @@ def export(model: Any, folder: Path) -> None:
     write_json(folder / _FACTS, {name: (folder / name).stat().st_size for name in (_PROGRAM, _PARAMETERS)})
 
 
-def _cached_predictor(model: Any, key: str, precision: str) -> Any:
+def _cached_predictor(model: Any, key: str, precision: str, say: Callable[[str], None]) -> Any:
     folder = cache_folder() / key
     if _complete(folder):
-        with contextlib.suppress(Exception):  # whatever is wrong with a cached file: it is made anew
+        try:
             predictor = _predictor(folder, precision)
-            os.utime(folder)
+        except Exception as error:  # whatever paddle thinks of a damaged file
+            say(f"{folder} is damaged and made anew ({_first_line(error)})")
+        else:
+            with contextlib.suppress(OSError):  # the time of use matters for tidying up only
+                os.utime(folder)
             return predictor
     if folder.exists():
         shutil.rmtree(folder, ignore_errors=True)

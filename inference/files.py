@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dsp import audio
-from inference.naming import DEFAULT_TEMPLATE, EXTENSIONS, Selection, select, targets
+from inference.naming import DEFAULT_TEMPLATE, Selection, select, targets
 from inference.spool import Spool
 from runtime.errors import UserError
-from runtime.files import require_space
+from runtime.files import require_space, require_writable
 
 if TYPE_CHECKING:
     from inference.separator import Separator
 
-FORMATS = tuple(EXTENSIONS)
-FIXED_POINT = {"wav16": 16, "wav24": 24, "flac": 24}  # bits; the other formats store or transform real numbers
 _ROWS = 1 << 16  # samples encoded at a time
 
 
@@ -62,7 +60,7 @@ def separate_file(
     path: str | Path,
     output: str | Path,
     format: str = "wav16",
-    bitrate: int | None = None,
+    bitrate: str | int | None = None,
     template: str = DEFAULT_TEMPLATE,
     selection: Selection | None = None,
     offset: float = 0.0,
@@ -74,8 +72,8 @@ def separate_file(
     """Separate a file, or ``duration`` seconds of it from ``offset`` on, into files below the folder ``output``.
 
     Args:
-        format: wav16, wav24, float32, flac, mp3 or ogg
-        bitrate: kbit/s, for mp3 and ogg
+        format: of `dsp.audio.FORMATS`
+        bitrate: of lossy formats: bit/s, or text like ``320k``
         template: names of the files, see `inference.naming.targets`
         selection: which stems to write; all of them by default
         skip_existing: do nothing if all files are there
@@ -89,10 +87,8 @@ def separate_file(
         Cancelled: ``cancel`` said so
     """
     path, output = Path(path), Path(output)
-    if format not in EXTENSIONS:
-        raise UserError(f"format {format!r} is none of {', '.join(FORMATS)}")
     selection = selection or select(separator.sources)
-    files = targets(path, output, selection.names, EXTENSIONS[format], template)
+    files = targets(path, output, selection.names, audio.suffix(format)[1:], template)
     report = SeparationReport(str(path), outputs={name: str(target) for name, target in files.items()})
     if skip_existing and all(target.exists() for target in files.values()):
         report.skipped = True
@@ -101,12 +97,13 @@ def separate_file(
     info = audio.probe(path)
     start, frames = _range(path, info, offset, duration)
     report.sample_rate, report.channels = info.sample_rate, info.channels
+    writers = [audio.AudioWriter(file, info.sample_rate, info.channels, format, bitrate) for file in files.values()]
     expected = frames if frames >= 0 else max(0, info.frames - start)
-    output.mkdir(parents=True, exist_ok=True)
-    spooled = format != "float32"
-    kept = len(selection.names) if spooled else 0
-    require_space(output, expected * info.channels * 4 * (kept + len(files)), f"the stems of {path.name}")
-
+    bits = audio.FORMATS[format].bits
+    spooled = bits != 32  # floats cannot clip: they are written at once
+    need = expected * info.channels * 4 * len(files) * (2 if spooled else 1)
+    require_space(output, need, f"writing the stems of {path.name}")
+    require_writable(output)
     blocks = separator.run(
         audio.blocks(path, size=_ROWS, start=start, frames=frames),
         info.channels,
@@ -118,28 +115,25 @@ def separate_file(
         scratch=output,
     )
     raw = (_gather(stems, mixture, selection) for stems, mixture in blocks)
-    peaks = np.zeros(len(selection.names))
+    peaks = np.zeros(len(files))
     with ExitStack() as stack:
         if spooled:
-            spool = Spool((len(selection.names), info.channels), output)
-            stack.callback(spool.close)
+            spool = stack.enter_context(closing(Spool((len(files), info.channels), output)))
             for block in raw:
                 np.maximum(peaks, _peaks(block, selection.residual), out=peaks)
                 spool.write(block.transpose(2, 0, 1))
-            gain = _common_gain(peaks.max(), format)
+            gain = _common_gain(peaks.max(), bits)
             report.gain_db = float(20 * np.log10(gain))
             raw = _read_back(spool, gain)
-        writers = [
-            stack.enter_context(audio.AudioWriter(target, info.sample_rate, info.channels, format, bitrate))
-            for target in files.values()
-        ]
-        pool = stack.enter_context(ThreadPoolExecutor(len(writers)))
+        for writer in writers:
+            stack.enter_context(writer)
+        pool = stack.enter_context(ThreadPoolExecutor(len(files)))  # ends before the writers do
         for block in raw:
             if not spooled:
                 np.maximum(peaks, _peaks(block, selection.residual), out=peaks)
-            report.samples += block.shape[-1]
-            final = _with_residual(block, FIXED_POINT.get(format)) if selection.residual else block
+            final = _with_residual(block, bits if spooled else None) if selection.residual else block
             list(pool.map(audio.AudioWriter.write, writers, final))
+    report.samples = writers[0].frames
     report.peaks = dict(zip(selection.names, peaks.tolist(), strict=True))
     report.clipped = {name: writer.clipped for name, writer in zip(selection.names, writers, strict=True)}
     report.duration = report.samples / info.sample_rate
@@ -188,9 +182,8 @@ def _peaks(block: np.ndarray, residual: bool) -> np.ndarray:
     return np.abs(block).max(axis=(1, 2), initial=0.0)
 
 
-def _common_gain(peak: float, format: str) -> float:
+def _common_gain(peak: float, bits: int | None) -> float:
     """Factor that brings ``peak`` to full scale if rounding it would not fit the format, else 1."""
-    bits = FIXED_POINT.get(format)
     ceiling = 1 - 2.0 ** (1 - bits) if bits else 1.0
     tolerance = 2.0**-bits if bits else 0.0  # half a step is rounded away
     return ceiling / peak if peak > ceiling + tolerance else 1.0

@@ -12,7 +12,7 @@ from runtime.errors import UserError
 from runtime.nearest import did_you_mean
 
 DEFAULT_TEMPLATE = "{track}/{stem}.{ext}"
-EXTENSIONS = {"wav16": "wav", "wav24": "wav", "float32": "wav", "flac": "flac", "mp3": "mp3", "ogg": "ogg"}
+FORMATS = ("wav16", "wav24", "float32", "flac", "flac24", "mp3", "ogg", "m4a")  # of dsp.audio, which is slow to import
 FIELDS = ("track", "stem", "ext", "trackext", "filename", "instrument", "codec", "foldername")
 
 

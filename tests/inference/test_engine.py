@@ -1,0 +1,125 @@
+"""The exported program: equal to eager mode, cached, and never in the way."""
+
+import numpy as np
+import pytest
+
+from inference import engine
+from runtime.errors import UserError
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PADDLESTEMS_CACHE", str(tmp_path / "programs"))
+    return tmp_path / "programs"
+
+
+@pytest.fixture
+def magnitudes():
+    return np.abs(np.random.default_rng(0).standard_normal((2, 2, 128, 192))).astype(np.float32)
+
+
+def test_program_equals_eager(cache, small_model, magnitudes):
+    program, eager = engine.build(small_model, "program"), engine.build(small_model, "eager")
+    assert (program.name, eager.name) == ("program", "eager")
+    np.testing.assert_allclose(program(magnitudes), eager(magnitudes), rtol=0, atol=1e-5)
+    one = program(magnitudes[:1, :, :64])
+    assert one.shape == (1, 2, 2, 64, 192)
+    np.testing.assert_allclose(one, eager(magnitudes[:1, :, :64]), rtol=0, atol=1e-5)
+
+
+def test_export_leaves_the_model_alone(cache, small_model, magnitudes):
+    import paddle
+
+    small_model.train()
+    try:
+        engine.build(small_model, "program")
+        assert small_model.training
+        engine.build(small_model, "eager")(magnitudes)
+        assert small_model.training
+        assert not small_model(paddle.to_tensor(magnitudes)).stop_gradient
+    finally:
+        small_model.eval()
+
+
+def test_program_is_exported_once(cache, small_model, magnitudes, monkeypatch):
+    first = engine.build(small_model, "program")(magnitudes)
+    monkeypatch.setattr(engine, "export", lambda *_: pytest.fail("exported again"))
+    np.testing.assert_array_equal(engine.build(small_model, "program")(magnitudes), first)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_key_follows_weights_and_options(small_model, small_options):
+    import models
+
+    key = engine.program_key(small_model)
+    assert key == engine.program_key(models.create("spleeter_2stems", **small_options))
+    assert key != engine.program_key(models.create("spleeter_2stems", **small_options, conv_activation="ELU"))
+    assert key != engine.program_key(models.create("spleeter_2stems", **{**small_options, "seed": 1}))
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garble", "remove"])
+def test_damaged_program_is_made_anew(cache, small_model, magnitudes, damage):
+    expected = engine.build(small_model, "program")(magnitudes)
+    path = next(cache.iterdir()) / "network.json"
+    data = path.read_bytes()
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(data[: len(data) // 2] if damage == "truncate" else b"x" * len(data))
+    said = []
+    np.testing.assert_array_equal(engine.build(small_model, "program", say=said.append)(magnitudes), expected)
+    assert path.read_bytes()[:100] == data[:100] and path.stat().st_size > 0.9 * len(data)
+    assert bool(said) == (damage == "garble")
+
+
+def test_unwritable_cache_costs_an_export_only(tmp_path, small_model, magnitudes, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("PADDLESTEMS_CACHE", str(tmp_path / "file" / "programs"))
+    said = []
+    program = engine.build(small_model, "auto", say=said.append)
+    assert program.name == "program"
+    assert "not kept" in said[0]
+    np.testing.assert_allclose(program(magnitudes), engine.build(small_model, "eager")(magnitudes), rtol=0, atol=1e-5)
+
+
+def test_only_the_last_programs_are_kept(cache, small_model, monkeypatch):
+    monkeypatch.setattr(engine, "_KEPT", 2)
+    for weights_hash in ("one", "two", "three"):
+        engine.build(small_model, "program", weights_hash=weights_hash)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_auto_falls_back_to_eager_and_says_why(cache, small_model, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("first line\nno such operator")
+
+    monkeypatch.setattr(engine, "export", fail)
+    said = []
+    assert engine.build(small_model, "auto", say=said.append).name == "eager"
+    assert "no such operator" in said[0]
+    with pytest.raises(UserError, match="no such operator"):
+        engine.build(small_model, "program")
+    assert not list(cache.iterdir())
+
+
+def test_refuses_what_cannot_be(small_model, monkeypatch):
+    for wish, sentence in [
+        ({"engine": "fast"}, "none of auto, program, eager"),
+        ({"precision": "fp8"}, "none of float32, bf16"),
+        ({"engine": "program", "device": "gpu"}, "CPU only"),
+        ({"engine": "eager", "precision": "bf16"}, "exported program"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            engine.build(small_model, **wish)
+    monkeypatch.setattr(engine, "cpu_has_bf16", lambda: False)
+    with pytest.raises(UserError, match="no bfloat16"):
+        engine.build(small_model, precision="bf16")
+
+
+@pytest.mark.skipif(not engine.cpu_has_bf16(), reason="this CPU has no bfloat16 instructions")
+def test_bf16_is_near(cache, small_model, magnitudes):
+    near = engine.build(small_model, precision="bf16")
+    assert near.name == "program bf16"
+    exact = engine.build(small_model, "eager")(magnitudes)
+    error = np.abs(near(magnitudes) - exact).max()
+    assert 0 < error < 0.05 * exact.max()
