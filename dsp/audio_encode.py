@@ -1,0 +1,167 @@
+"""Encoders behind `dsp.audio_write.AudioWriter`: flac, mp3 and ogg by libsndfile, m4a by PyAV."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import soundfile
+
+from dsp.audio_source import VORBIS_ORDER
+
+_PIECE = 1 << 12  # samples per channel given to libsndfile at once: its Vorbis encoder overruns the stack with many
+
+# Nominal bit rates of libvorbis for stereo at 44.1 kHz (bit/s) at the qualities 0, 0.1 … 1
+_VORBIS_BITRATES = (64e3, 80e3, 96e3, 112e3, 128e3, 160e3, 192e3, 224e3, 256e3, 320e3, 500e3)
+
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+
+class EncodingError(Exception):
+    """An encoder refused or could not write."""
+
+
+def mp3_bitrates(sample_rate: int) -> tuple[int, ...]:
+    """Bit rates (bit/s) of MPEG layer III at a sample rate."""
+    if sample_rate >= 32000:
+        known = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+    else:
+        known = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+    return tuple(1000 * value for value in known if sample_rate >= 16000 or value <= 64)
+
+
+def mp3_level(bitrate: int, sample_rate: int) -> float:
+    """libsndfile's compression level for one of `mp3_bitrates`: 0 for the highest, just below 1 for the lowest."""
+    known = mp3_bitrates(sample_rate)
+    return min((known[-1] - bitrate) / (known[-1] - known[0]), 0.999)  # 1 itself is refused by python-soundfile
+
+
+def vorbis_quality(bitrate: int, sample_rate: int, channels: int) -> float:
+    """Quality 0 … 1 whose nominal rate is near ``bitrate`` bit/s; rates grow about as channels and samples do."""
+    comparable = bitrate * 2 / channels * 44100 / sample_rate
+    return float(np.interp(comparable, _VORBIS_BITRATES, np.linspace(0, 1, len(_VORBIS_BITRATES))))
+
+
+class SndfileFile:
+    """A flac, mp3 (constant bit rate, LAME tag with delay and padding) or ogg (Vorbis) file being written.
+
+    Args:
+        path: the file, overwritten
+        sample_rate: Hz
+        channels: interleaved channels
+        coding: ``PCM_16`` or ``PCM_24`` for flac, ``MPEG_LAYER_III`` or ``VORBIS``
+        bitrate: of the lossy ones, bit/s
+
+    Raises:
+        EncodingError: if libsndfile fails, on opening, writing or closing
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, sample_rate: int, channels: int, coding: str, bitrate: int | None = None
+    ):
+        self._path, self._header, self._order = path, None, None
+        traits: dict[str, object] = {"format": "FLAC"}
+        if coding == "MPEG_LAYER_III":
+            level = mp3_level(bitrate, sample_rate)
+            traits = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": level}
+        elif coding == "VORBIS":
+            traits = {"format": "OGG", "compression_level": 1 - vorbis_quality(bitrate, sample_rate, channels)}
+            self._order = VORBIS_ORDER.get(channels)
+        else:
+            self._header = _empty_flac(sample_rate, channels, int(coding[-2:]))
+        try:
+            self._file = soundfile.SoundFile(os.fsencode(path), "w", sample_rate, channels, coding, **traits)
+        except soundfile.LibsndfileError as error:
+            raise EncodingError(error.error_string) from error
+
+    def write(self, samples: np.ndarray) -> None:
+        """Appends ``samples [n, C]``: int16, int32 whose upper 24 bits count, or float32."""
+        if self._order:
+            samples = samples[:, self._order]
+        try:
+            for start in range(0, len(samples), _PIECE):
+                self._file.write(np.ascontiguousarray(samples[start : start + _PIECE]))
+        except soundfile.LibsndfileError as error:
+            raise EncodingError(error.error_string) from error
+
+    def close(self) -> None:
+        """Completes the file."""
+        try:
+            self._file.close()
+        except soundfile.LibsndfileError as error:
+            raise EncodingError(error.error_string) from error
+        if self._header and not os.path.getsize(self._path):  # libsndfile writes the header with the first sample
+            with open(self._path, "wb") as handle:
+                handle.write(self._header)
+
+    def abandon(self) -> None:
+        """Closes the file that nobody will keep."""
+        self.close()
+
+
+class AvFile:
+    """An M4A file (AAC) being written.
+
+    Raises:
+        EncodingError: if FFmpeg fails, on opening, writing or closing
+    """
+
+    def __init__(self, path: str | os.PathLike, sample_rate: int, channels: int, bitrate: int):
+        import av  # 0.15 s that nobody pays who writes other formats
+        from av.error import FFmpegError
+
+        self._av, self._error = av, FFmpegError
+        self._rate, self._layout, self._position = sample_rate, _LAYOUTS[channels], 0
+        self._handle = open(path, "wb")  # noqa: SIM115 - a handle, not a name: FFmpeg reads protocols into names
+        # with this time scale the edit list, in which players look for the length, counts samples
+        options = {"movie_timescale": str(sample_rate)}
+        try:
+            self._container = av.open(self._handle, "w", format="ipod", options=options)
+            self._stream = self._container.add_stream("aac", rate=sample_rate)
+            self._stream.layout = self._layout
+            self._stream.bit_rate = bitrate
+        except (FFmpegError, ValueError) as error:
+            self._handle.close()
+            raise EncodingError(str(error)) from error
+
+    def write(self, samples: np.ndarray) -> None:
+        """Appends ``samples [n, C]`` float32."""
+        planes = np.ascontiguousarray(samples.T)
+        frame = self._av.AudioFrame.from_ndarray(planes, format="fltp", layout=self._layout)
+        frame.sample_rate, frame.pts = self._rate, self._position
+        self._position += len(samples)
+        self._encode(frame)
+
+    def close(self) -> None:
+        """Completes the file."""
+        self._encode(None)
+        try:
+            self._container.close()
+        except self._error as error:
+            raise EncodingError(str(error)) from error
+        finally:
+            self._handle.close()
+
+    def abandon(self) -> None:
+        """Closes the file that nobody will keep."""
+        try:
+            self._container.close()
+        except self._error:
+            return  # what FFmpeg could not complete is removed anyway
+        finally:
+            self._handle.close()
+
+    def _encode(self, frame: object) -> None:
+        try:
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+        except self._error as error:
+            raise EncodingError(str(error)) from error
+
+
+def _empty_flac(sample_rate: int, channels: int, bits: int) -> bytes:
+    """A FLAC file without samples: the signature and the stream information (RFC 9639, 8.2)."""
+    block_size = 4096
+    description = sample_rate << 44 | (channels - 1) << 41 | (bits - 1) << 36  # the 36 bits for the length stay 0
+    information = 2 * block_size.to_bytes(2, "big") + bytes(6) + description.to_bytes(8, "big") + bytes(16)
+    return b"fLaC" + bytes([0x80]) + len(information).to_bytes(3, "big") + information
