@@ -55,16 +55,18 @@ class BuildReport:
 
     def lines(self) -> list[str]:
         """The report in sentences, failures last."""
-        done = len(self.built) + len(self.rebuilt)
-        said = [
-            f"{done} songs cached ({len(self.rebuilt)} of them replace damaged files), {len(self.kept)} were there, "
-            f"{self.removed} files of songs that changed or left were removed"
-        ]
+        counts = (
+            (len(self.built), "songs cached"),
+            (len(self.kept), "were there"),
+            (len(self.rebuilt), "damaged ones made anew"),
+            (self.removed, "files of songs that changed or left removed"),
+        )
+        said = [", ".join(f"{count} {what}" for count, what in counts if count)]
         for names, why in ((self.lacking, "do not have all stems"), (self.too_short, "are shorter than one frame")):
             if names:
                 said.append(f"{len(names)} songs {why} and are left out: {', '.join(names)}")
         said += [f"not cached: {song}: {reason}" for song, reason in self.failed.items()]
-        return [*said, f"{self.folder} holds {readable(self.size)}; {self.seconds:.1f} s"]
+        return [*filter(None, said), f"{self.folder} holds {readable(self.size)}; {self.seconds:.1f} s"]
 
 
 def folder_of(root: str | Path, spec: CacheSpec) -> Path:
@@ -162,7 +164,7 @@ def _missing(songs: list[Song], spec: CacheSpec, root: str | Path, report: Build
         for song, result in run_songs(check, there, 1):
             bar.update(1)
             if isinstance(result, Failure):
-                warn(result.reason)
+                warn(f"{path_of(root, song, spec)}, the cache of {song.name}, is damaged: it is made anew")
                 report.rebuilt.append(song.name)
                 missing.append(song)
             else:
