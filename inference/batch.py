@@ -24,6 +24,8 @@ def separate_all(options: Namespace) -> int:
     started = time.perf_counter()
     problems: list[UserError] = []
     inputs = audio.audio_files(options.inputs, problems)
+    if not inputs:
+        raise problems[0]
     if options.bitrate is not None:
         audio.parse_bitrate(options.bitrate)
     plan = _plan(options)

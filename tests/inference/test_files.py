@@ -1,0 +1,206 @@
+"""Files in, stems out: names, formats, levels, and what an interruption leaves."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from dsp import audio
+from inference import Cancelled, Separator, naming
+from inference.files import separate_file
+from runtime.errors import UserError
+
+
+@pytest.fixture
+def song(tmp_path, noise):
+    """A 16-bit stereo song of 1.5 s at 8 kHz."""
+    path = tmp_path / "in" / "song.wav"
+    path.parent.mkdir()
+    soundfile.write(path, noise(2, 12001).T, 8000, subtype="PCM_16")
+    return path
+
+
+def read(path, dtype="float64"):
+    return soundfile.read(path, dtype=dtype, always_2d=True)[0].T
+
+
+def selection(separator, **options):
+    return naming.select(separator.sources, **options)
+
+
+@pytest.mark.parametrize("format", naming.FORMATS)
+def test_every_format_keeps_length_rate_and_channels(small_model, song, tmp_path, format):
+    report = separate_file(Separator.from_model(small_model), song, tmp_path / "out", format)
+    assert list(report.outputs) == ["vocals", "accompaniment"]
+    for name, path in report.outputs.items():
+        assert path == str(tmp_path / "out" / "song" / f"{name}{audio.suffix(format)}")
+        x, rate = audio.read(path)
+        assert (x.shape, rate) == ((2, 12001), 8000)
+    assert (report.samples, report.sample_rate, report.channels) == (12001, 8000, 2)
+    assert report.gain_db == 0
+
+
+def test_formats_are_those_of_the_writer():
+    assert tuple(audio.FORMATS) == naming.FORMATS
+
+
+@pytest.mark.parametrize(("format", "bits"), [("wav16", 16), ("flac", 16), ("wav24", 24), ("flac24", 24)])
+@pytest.mark.parametrize("choice", [{}, {"two_stems": "accompaniment"}, {"stems": ["vocals"]}])
+def test_integer_files_sum_to_the_mixture_exactly(small_model, song, tmp_path, format, bits, choice):
+    separator = Separator.from_model(small_model)
+    chosen = selection(separator, residual=True, **choice)
+    report = separate_file(separator, song, tmp_path / "out", format, selection=chosen)
+    assert list(report.outputs)[-1] == "residual"
+    total = sum(read(path) for path in report.outputs.values())
+    np.testing.assert_array_equal(total, read(song))
+
+
+def test_float_files_sum_to_the_mixture(small_model, song, tmp_path):
+    separator = Separator.from_model(small_model)
+    report = separate_file(separator, song, tmp_path, "float32", selection=selection(separator, residual=True))
+    np.testing.assert_allclose(sum(read(path) for path in report.outputs.values()), read(song), atol=1e-6)
+    expected = separator.separate(read(song, "float32"), 8000)
+    for name, stem in expected.items():
+        np.testing.assert_array_equal(read(report.outputs[name], "float32"), stem)
+
+
+def test_clipping_is_avoided_by_one_gain_for_all(keep_all, tmp_path):
+    """The first stem is the low-passed mixture, whose overshoots leave full scale."""
+    square = np.sign(np.sin(2 * np.pi * 50 * np.arange(16000) / 8000))[None].astype(np.float32) * 0.95
+    soundfile.write(tmp_path / "square.wav", square.T, 8000, subtype="FLOAT")
+    separator = Separator.from_model(keep_all)
+    exact = separator.separate(square, 8000, residual=True)
+    assert np.abs(exact["vocals"]).max() > 1
+    for format in ("wav16", "wav24"):
+        report = separate_file(
+            separator, tmp_path / "square.wav", tmp_path, format, selection=selection(separator, residual=True)
+        )
+        gain = 10 ** (report.gain_db / 20)
+        assert 0.5 < gain < 1
+        assert gain == pytest.approx(1 / report.peaks["vocals"], rel=1e-3)
+        assert not any(report.clipped.values())
+        for name, path in report.outputs.items():
+            np.testing.assert_allclose(read(path), exact[name] * gain, atol=5e-5)
+        np.testing.assert_allclose(sum(map(read, report.outputs.values())), square * gain, atol=2e-5)
+    assert separate_file(separator, tmp_path / "square.wav", tmp_path, "float32").gain_db == 0
+
+
+def test_full_scale_is_not_clipping(keep_all, tmp_path):
+    """-1 and 1 - 2^-15 are sound 16-bit values: nothing may change because of them."""
+    x = np.zeros((1, 8000), np.float32)
+    soundfile.write(tmp_path / "x.wav", x.T, 8000, subtype="PCM_16")
+    report = separate_file(Separator.from_model(keep_all), tmp_path / "x.wav", tmp_path)
+    assert (report.gain_db, report.peaks) == (0, {"vocals": 0, "accompaniment": 0})
+
+
+def test_offset_and_duration(small_model, song, tmp_path):
+    separator = Separator.from_model(small_model)
+    report = separate_file(separator, song, tmp_path, "float32", offset=0.25, duration=0.5)
+    part = separator.separate(read(song, "float32")[:, 2000:6000], 8000)
+    np.testing.assert_array_equal(read(report.outputs["vocals"], "float32"), part["vocals"])
+    assert separate_file(separator, song, tmp_path, offset=1.0, duration=9).samples == 4001
+    for wrong in ({"offset": 2.0}, {"offset": -1.0}, {"duration": -1.0}):
+        with pytest.raises(UserError, match="--offset"):
+            separate_file(separator, song, tmp_path, **wrong)
+
+
+def test_empty_song(small_model, tmp_path):
+    soundfile.write(tmp_path / "empty.wav", np.zeros((0, 2)), 8000)
+    separator = Separator.from_model(small_model)
+    for format in ("wav16", "float32"):
+        report = separate_file(separator, tmp_path / "empty.wav", tmp_path / "out", format)
+        assert report.real_time_factor is None
+        assert all(read(path).shape == (2, 0) for path in report.outputs.values())
+
+
+def test_existing_files_can_be_skipped(small_model, song, tmp_path):
+    separator = Separator.from_model(small_model)
+    assert not separate_file(separator, song, tmp_path, skip_existing=True).skipped
+    target = tmp_path / "song" / "vocals.wav"
+    target.write_bytes(b"mine")
+    assert separate_file(separator, song, tmp_path, skip_existing=True).skipped
+    assert target.read_bytes() == b"mine"
+    (tmp_path / "song" / "accompaniment.wav").unlink()
+    assert not separate_file(separator, song, tmp_path, skip_existing=True).skipped
+
+
+@pytest.mark.parametrize("options", [{"format": "wav16"}, {"format": "float32"}])
+@pytest.mark.parametrize("mwf", [False, True])
+def test_interruption_leaves_nothing(small_model, song, tmp_path, options, mwf):
+    count = iter(range(100))
+    separator = Separator.from_model(small_model, mwf=mwf)
+    with pytest.raises(Cancelled):
+        separate_file(separator, song, tmp_path / "out", cancel=lambda: next(count) == 2, **options)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_damaged_input_leaves_nothing(small_model, song, tmp_path):
+    song.write_bytes(song.read_bytes()[:20000])
+    with pytest.raises(UserError, match="truncated"):
+        separate_file(Separator.from_model(small_model), song, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_format_cannot_hold_is_said_before_the_work(small_model, noise, tmp_path):
+    soundfile.write(tmp_path / "six.wav", noise(6, 8000).T, 8000)
+    separator = Separator.from_model(small_model)
+    separator.run = None  # would fail if it were used
+    with pytest.raises(UserError, match="channels"):
+        separate_file(separator, tmp_path / "six.wav", tmp_path, "mp3")
+
+
+# ------------------------------------------------------------------------------------------------ names and choices
+
+SOURCES = ("vocals", "drums", "bass", "other")
+
+
+def test_selection():
+    assert naming.select(SOURCES).outputs == {name: (i,) for i, name in enumerate(SOURCES)}
+    assert naming.select(SOURCES, ["bass", "vocal"]).outputs == {"bass": (2,), "vocals": (0,)}
+    two = naming.select(SOURCES, two_stems="drums", residual=True)
+    assert two.outputs == {"drums": (1,), "no_drums": (0, 2, 3)}
+    assert two.names == ("drums", "no_drums", "residual")
+    assert naming.select(("vocals", "accompaniment"), ["instrumental"]).outputs == {"accompaniment": (1,)}
+    with pytest.raises(UserError, match="drums, bass, other but no 'drumms': did you mean drums"):
+        naming.select(SOURCES, ["drumms"])
+    with pytest.raises(UserError, match="exclude"):
+        naming.select(SOURCES, ["bass"], "bass")
+
+
+def test_names(tmp_path):
+    song = tmp_path / "album" / "song.one.mp3"
+
+    def names(template):
+        return naming.targets(song, tmp_path / "out", ("a", "b"), "wav", template)
+
+    assert names("{track}/{stem}.{ext}")["a"] == tmp_path / "out" / "song.one" / "a.wav"
+    assert names("{foldername}-{filename}_{instrument}.{codec}")["b"] == tmp_path / "out" / "album-song.one_b.wav"
+    assert names("{stem}.{trackext}.{ext}")["a"] == tmp_path / "out" / "a.mp3.wav"
+    for template, sentence in [
+        ("{track}.{ext}", "several stems"),
+        ("{stam}.{ext}", "did you mean stem"),
+        ("{stem.__class__}", "unknown field"),
+        ("{0}{stem}", "unknown field"),
+        ("{stem", "not understood"),
+        ("../{stem}.{ext}", "leads out"),
+        ("{stem}/../../x/{stem}.{ext}", "leads out"),
+        ("/tmp/{stem}.{ext}", "leads out"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            names(template)
+
+
+def test_inputs_are_never_overwritten(tmp_path):
+    song = tmp_path / "vocals.wav"
+    song.touch()
+    with pytest.raises(UserError, match="overwritten"):
+        naming.targets(song, tmp_path, ("vocals", "bass"), "wav", "{stem}.{ext}")
+    link = tmp_path / "link.wav"
+    link.symlink_to(song)
+    with pytest.raises(UserError, match="overwritten"):
+        naming.targets(link, tmp_path, ("vocals", "bass"), "wav", "{stem}.{ext}")
+    one, other = tmp_path / "a" / "x.mp3", tmp_path / "b" / "x.mp3"
+    jobs = {path: naming.targets(path, tmp_path, ("bass",), "wav", "{track}/{stem}.{ext}") for path in (one, other)}
+    with pytest.raises(UserError, match="both be written"):
+        naming.refuse_collisions(jobs)
+    with pytest.raises(UserError, match="overwritten by a stem of"):
+        naming.refuse_collisions({song: {"bass": tmp_path / "y"}, one: {"bass": link}})
