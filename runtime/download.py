@@ -116,7 +116,7 @@ class _Transfer:
         """Bring ``.part`` to completion and prove it, or raise `_Unusable`."""
         if self.url.partition(":")[0] not in _SCHEMES:
             raise _Unusable("only http, https and file addresses are understood")
-        failures, restarted = 0, False
+        failures, restarted, furthest = 0, False, self._have()
         while True:
             before = self._have()
             try:
@@ -129,7 +129,8 @@ class _Transfer:
                     raise _Unusable(fault)
                 restarted = True  # an old beginning and a new end do not fit together: once more from the start
             except _Interrupted as error:
-                failures = 1 if self._have() > before else failures + 1
+                failures = 1 if self._have() > furthest else failures + 1
+                furthest = max(furthest, self._have())
                 if failures >= retries:
                     raise _Unusable(f"{error} (tried {retries} times)") from error
                 time.sleep(pause * 2 ** (failures - 1))
@@ -147,7 +148,9 @@ class _Transfer:
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
                 self._receive(response)
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # our part is longer than their file
+            if error.code == 416:  # nothing follows what is here
+                if error.headers.get("Content-Range") == f"bytes */{self._have()}":
+                    return
                 _empty(self.part)
                 raise _Interrupted("the server has less than was already here") from error
             if error.code < 500 and error.code not in (408, 425, 429):
