@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: all of them, one table. Times are medians; ours / rival below 1 means that we are faster."""
+"""``python -m benchmarks``: all of them, one table. Times are medians; ours / rival below 1: we are faster."""
 
 import argparse
 import importlib
