@@ -105,6 +105,7 @@ def train(cfg: Any, options: argparse.Namespace, arguments: list[str]) -> int:
     from runtime import device as devices
     from runtime import distributed
     from runtime.launch import in_worker, launch
+    from training.interrupts import StopRequests
     from training.prepare import prepare
 
     device = devices.select(cfg.device, cfg.network, cfg.train.processes)
@@ -112,10 +113,11 @@ def train(cfg: Any, options: argparse.Namespace, arguments: list[str]) -> int:
         folder = prepare(cfg, options.restart, options.offline)
         if cfg.train.processes > 1:
             return launch(cfg.train.processes, [__file__, *arguments], device, folder / "logs")
-    devices.activate(device)
-    from training import experiment
+    with StopRequests() as requests:
+        devices.activate(device)
+        from training import experiment
 
-    return experiment.run(cfg, device, distributed.init(device))
+        return experiment.run(cfg, device, distributed.init(device), requests)
 
 
 def main(arguments: list[str]) -> int:

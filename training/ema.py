@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import paddle
 
+from training.gradients import trainable
+
 
 class EMA:
-    """``average ← decay · average + (1 − decay) · weight`` after every update, for each parameter of a model.
+    """``average ← decay · average + (1 − decay) · weight`` after every update, for each parameter that learns.
 
-    Buffers (batch-norm statistics) are averages already: the current ones count.
+    Batch-norm statistics are averages already: the current ones count.
 
     Args:
         model: the network; the average starts at its weights
@@ -23,21 +25,20 @@ class EMA:
     def __init__(self, model: paddle.nn.Layer, decay: float):
         self.decay = decay
         self._model = model
-        self._average = {name: value.detach().clone() for name, value in model.named_parameters()}
+        self._average = _copies(model)
 
     @paddle.no_grad()
     def update(self) -> None:
         """Takes the model's present weights into the average."""
-        for name, value in self._model.named_parameters():
-            if not value.stop_gradient:
-                average = self._average[name]
-                average.scale_(self.decay)
-                average.add_(value * (1.0 - self.decay))
+        for name, value in trainable(self._model).items():
+            average = self._average[name]
+            average.scale_(self.decay)
+            average.add_(value * (1.0 - self.decay))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within the block the model carries the averaged weights; the trained ones come back bit for bit."""
-        trained = {name: value.detach().clone() for name, value in self._model.named_parameters()}
+        trained = _copies(self._model)
         self._give(self._average)
         try:
             yield
@@ -45,7 +46,7 @@ class EMA:
             self._give(trained)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """A whole state of the model (averaged parameters, current buffers) by structured name."""
+        """A whole state of the model (averages, and the current value of what has none) by structured name."""
         state = {name: value.numpy() for name, value in self._model.state_dict().items()}
         return state | {name: value.numpy() for name, value in self._average.items()}
 
@@ -54,7 +55,10 @@ class EMA:
         for name, value in self._average.items():
             value.set_value(arrays[name])
 
-    @paddle.no_grad()
     def _give(self, values: Mapping[str, paddle.Tensor]) -> None:
-        for name, value in self._model.named_parameters():
+        for name, value in trainable(self._model).items():
             value.set_value(values[name])
+
+
+def _copies(model: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
+    return {name: value.detach().clone() for name, value in trainable(model).items()}

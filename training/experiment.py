@@ -19,6 +19,7 @@ from runtime.distributed import Group
 from runtime.errors import UserError
 from training import prepare, recipes
 from training.ema import EMA
+from training.interrupts import StopRequests
 from training.journal import Clock, Journal
 from training.state import State
 from training.stream import Stream
@@ -26,13 +27,14 @@ from training.trainer import Trainer
 from training.validation import Validation
 
 
-def run(cfg: Any, device: Device, group: Group) -> int:
+def run(cfg: Any, device: Device, group: Group, requests: StopRequests) -> int:
     """Trains what ``cfg`` describes, going on with the run of the same signature if there is one.
 
     Args:
         cfg: a configuration of ``runtime.config.load``
         device: the active device
         group: the processes
+        requests: signals to stop
 
     Returns:
         Exit status, see :meth:`training.trainer.Trainer.fit`.
@@ -42,10 +44,10 @@ def run(cfg: Any, device: Device, group: Group) -> int:
     """
     folder = config.run_folder(cfg, cfg.model_dir)
     with prepare.alone(folder) if group.is_main else nullcontext():
-        return _run(cfg, device, group, folder)
+        return _run(cfg, device, group, requests, folder)
 
 
-def _run(cfg: Any, device: Device, group: Group, folder: Path) -> int:
+def _run(cfg: Any, device: Device, group: Group, requests: StopRequests, folder: Path) -> int:
     clock, train = Clock(), cfg.train
     index, recipe = read_index(cfg.data.index), recipes.create(cfg)
     data, valid = recipe.datasets(index)
@@ -79,10 +81,14 @@ def _run(cfg: Any, device: Device, group: Group, folder: Path) -> int:
         config.dump(cfg, folder / "config.yaml")
 
     listen = partial(recipe.listen, state.model, index, valid.songs[0]) if valid and train.audio_seconds else dict
-    status = Trainer(cfg, recipe, state, stream, validation, group, journal, folder, identity, listen).fit()
+    trainer = Trainer(cfg, recipe, state, stream, validation, group, journal, requests, folder, identity, listen)
+    status = trainer.fit()
     best = checkpoint.best(folder)
     journal.say(f"wrote {checkpoint.latest(folder)}" + (f", the best so far is {best}" if best else ""))
-    journal.say(f"{'stopped' if status else 'finished'} at step {state.step} after {clock}")
+    if status:
+        journal.say(f"saved at step {state.step} after {clock}: status {status}, the same command goes on from here")
+    else:
+        journal.say(f"finished at step {state.step} after {clock}")
     return status
 
 

@@ -1,4 +1,4 @@
-"""The global norm of a gradient, its limit, and the checksum by which processes compare their weights."""
+"""Trainable parameters, the global norm of their gradient and its limit, and the checksum that processes compare."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Iterable
 
 import numpy as np
 import paddle
+
+
+def trainable(model: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
+    """The parameters that learn, by structured name; in Paddle's own batch norm the statistics are parameters, too."""
+    return {name: value for name, value in model.named_parameters() if not value.stop_gradient}
 
 
 @paddle.no_grad()

@@ -77,10 +77,10 @@ class Journal:
             console.log(f"at the end  validation {scores(valid)}")
 
     def audio(self, state: State, listen: Callable[[], Mapping[str, np.ndarray]], sample_rate: int) -> None:
-        """For VisualDL: the waveforms ``[C, N]`` by name that ``listen`` makes."""
+        """For VisualDL, which takes mono: the waveforms ``[C, N]`` by name that ``listen`` makes."""
         if self.writer:
             for name, wave in listen().items():
-                self.writer.add_audio(f"audio/{name}", wave.T, state.step, sample_rate)
+                self.writer.add_audio(f"audio/{name}", wave.mean(axis=0).clip(-1, 1), state.step, sample_rate)
 
     def saved(self, path: Path) -> None:
         """After a checkpoint."""

@@ -6,13 +6,15 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 
-from runtime import checkpoint, distributed
+from runtime import checkpoint
+from runtime.distributed import Group
 from runtime.errors import UserError
 from runtime.launch import REQUEUE_STATUS
 from training import gradients
@@ -25,42 +27,42 @@ from training.stream import Stream
 from training.validation import Validation
 
 
+@dataclass
 class Trainer:
     """Trains a network by its recipe until the configured end, or until it is asked to stop.
 
-    Args:
-        cfg: the resolved configuration (sections ``train`` and, for the checkpoints, everything)
+    Attributes:
+        cfg: the configuration
         recipe: what a batch means: its loss and its validation
         state: network, optimiser and counters, fresh or restored
         stream: training batches from ``state``'s position on
         validation: the validation segments; None if there are none
         group: the processes
         journal: console, history and curves
+        requests: signals that came so far
         folder: the run's folder
         identity: what every checkpoint says about the run besides its state
         listen: makes waveforms ``[C, N]`` by name with the present weights, to be heard beside the curves
+        stopping: the exit status once all processes have agreed to stop
     """
 
-    def __init__(
-        self,
-        cfg: Any,
-        recipe: Recipe,
-        state: State,
-        stream: Stream,
-        validation: Validation | None,
-        group: distributed.Group,
-        journal: Journal,
-        folder: Path,
-        identity: dict[str, Any],
-        listen: Callable[[], Mapping[str, np.ndarray]] = dict,
-    ):
-        self.cfg, self.recipe, self.state, self.stream, self.validation = cfg, recipe, state, stream, validation
-        self.group, self.journal, self.folder, self.identity, self.listen = group, journal, folder, identity, listen
-        self.network = group.wrap_model(state.model)
-        self.optimizer = group.wrap_optimizer(state.optimizer)
-        self.requests = StopRequests()
-        self.stopping: int | None = None  # the exit status once all processes have agreed to stop
-        self.saved_step = state.step if state.step else None
+    cfg: Any
+    recipe: Recipe
+    state: State
+    stream: Stream
+    validation: Validation | None
+    group: Group
+    journal: Journal
+    requests: StopRequests
+    folder: Path
+    identity: dict[str, Any]
+    listen: Callable[[], Mapping[str, np.ndarray]] = dict
+    stopping: int | None = None
+
+    def __post_init__(self) -> None:
+        self.network = self.group.wrap_model(self.state.model)
+        self.optimizer = self.group.wrap_optimizer(self.state.optimizer)
+        self.saved_step = self.state.step or None  # a restored state is on the disk
 
     # ------------------------------------------------------------------------------------------------ the step
 
@@ -127,8 +129,7 @@ class Trainer:
     def _skip(self, batches: list[dict[str, Any]], results: list[dict[str, float]]) -> None:
         """Says what was not finite and where; gives up after ``max_bad_steps`` in a row."""
         state, limit = self.state, self.cfg.train.max_bad_steps
-        mine = culprits(batches, results)
-        found = [text for rank in range(self.group.size) if (text := self.group.broadcast_object(mine, rank))]
+        found = [text for text in self.group.gather_objects(culprits(batches, results)) if text]
         what = "; ".join(found) or "the gradient is not finite although the loss is"
         state.bad_steps += 1
         self.journal.warn(f"step {state.step + 1}: {what}. Update skipped ({state.bad_steps} of {limit} in a row)")
@@ -150,7 +151,7 @@ class Trainer:
             UserError: too many losses in a row are not finite, or processes disagree.
         """
         state, train = self.state, self.cfg.train
-        with self.requests, self.stream:
+        with self.stream:
             self.journal.begin(state)
             while True:
                 if self._validation_due():  # also after a resume, when a signal came in the middle of it
@@ -193,7 +194,7 @@ class Trainer:
     def _measure(self) -> dict[str, float] | None:
         """Validation scores, the same on every process; None if it was asked to stop meanwhile."""
         state = self.state
-        self._share_buffers()
+        self._share_statistics()
         with state.ema.applied() if state.ema else nullcontext():
             scores = self.validation.run(state.model, self._asked_to_stop)
             if scores is not None and self.group.is_main:
@@ -207,13 +208,13 @@ class Trainer:
             self.stopping = REQUEUE_STATUS if requeue else 130
         return self.stopping is not None
 
-    def _share_buffers(self) -> None:
-        """Statistics of batch normalisation differ between processes; those of the first are the ones that count."""
+    def _share_statistics(self) -> None:
+        """Batch-norm statistics differ between processes; those of the first, which are saved, are the ones to use."""
         if self.group.size > 1:
-            buffers = {name: value.numpy() for name, value in self.state.model.named_buffers()}
-            shared = self.group.broadcast_object(buffers, 0)
-            for name, value in self.state.model.named_buffers():
-                value.set_value(shared[name])
+            state, learnt = self.state.model.state_dict(), gradients.trainable(self.state.model)
+            statistics = {name: value.numpy() for name, value in state.items() if name not in learnt}
+            for name, value in self.group.broadcast_object(statistics, 0).items():
+                state[name].set_value(value)
 
     def _compare_processes(self) -> None:
         state = self.state
@@ -221,7 +222,7 @@ class Trainer:
             ("epoch", state.epoch),
             ("position in the epoch", state.position),
             ("step", state.step),
-            ("checksum of the weights", gradients.checksum(state.model.parameters())),
+            ("checksum of the weights", gradients.checksum(gradients.trainable(state.model).values())),
         ):
             self.group.assert_same(name, value)
 
