@@ -92,6 +92,13 @@ def _exchange(one: Path, other: Path) -> bool:
     return swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
+def remove_folder(folder: str | os.PathLike) -> None:
+    """Remove a folder so that it is never seen with half of its contents."""
+    doomed = _beside(Path(folder))
+    os.rename(folder, doomed)
+    shutil.rmtree(doomed)
+
+
 def remove_leftovers(folder: str | os.PathLike) -> None:
     """Remove what killed writers left in ``folder``. Only for folders that nobody else writes to at the moment."""
     for path in Path(folder).glob(LEFTOVER + "*"):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 
 from runtime.disk import sha256
 from runtime.errors import UserError
-from runtime.files import atomic_folder, read_json, remove_leftovers, write_json
+from runtime.files import atomic_folder, read_json, remove_folder, remove_leftovers, write_json
 
 FORMAT = 1
 STATE = "state.json"
@@ -119,8 +118,7 @@ def best(run: str | os.PathLike) -> Path | None:
 def rotate(folder: str | os.PathLike, keep: int) -> None:
     """Remove all but the ``keep`` newest checkpoints in ``folder`` (``<run>/checkpoints`` or ``<run>/best``)."""
     for path in steps(folder)[: -keep or None]:
-        (path / STATE).unlink()  # no longer a checkpoint from here on, whatever happens to the rest
-        shutil.rmtree(path)
+        remove_folder(path)
 
 
 def newest(root: str | os.PathLike = "model", network: str | None = None, prefer: str = "best") -> Path:

@@ -135,7 +135,10 @@ def _chooses_file(override: str, configs: Path) -> bool:
 
 
 def _prepared(override: str, defaults: dict) -> str:
-    """``key=value`` so that Hydra reads it as the default's type asks: paths with spaces and commas stay words."""
+    """``key=value`` so that Hydra reads it as the default's type asks: paths with spaces and commas stay words.
+
+    The ``++`` lets it add what a default of ``{}`` leaves open; that the key is known otherwise has been checked here.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -146,16 +149,16 @@ def _prepared(override: str, defaults: dict) -> str:
     if isinstance(default, dict) and default:
         raise UserError(f"{key} is a group of keys: set them one by one, for example {key}.{next(iter(default))}=…")
     if isinstance(default, str) and value != "null":
-        return f"{key}={quoted(value)}"
+        return f"++{key}={quoted(value)}"
     try:
         parsed = OverridesParser.create().parse_override(f"{key}={value}")
         readable = not parsed.is_sweep_override()
     except HydraException:
         readable = False
     if readable:
-        return f"{key}={value}"
+        return f"++{key}={value}"
     if default is None:
-        return f"{key}={quoted(value)}"
+        return f"++{key}={quoted(value)}"
     raise _wrong_type(key, value, default)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 
 from runtime.archive import unpack
-from runtime.atomic import atomic_folder, atomic_path, atomic_write, remove_leftovers
+from runtime.atomic import atomic_folder, atomic_path, atomic_write, remove_folder, remove_leftovers
 from runtime.disk import checksum, readable, require_space, require_writable, sha256
 from runtime.download import download
 from runtime.errors import UserError
@@ -19,6 +19,7 @@ __all__ = [
     "download",
     "read_json",
     "readable",
+    "remove_folder",
     "remove_leftovers",
     "require_space",
     "require_writable",
