@@ -38,7 +38,6 @@ _NAMES = (
     "wav wave rf64 w64 flac ogg oga opus aif aiff aifc au snd caf mp3 mp2 m4a m4b mp4 aac ac3 wma webm mka wv ape tta"
 )
 AUDIO_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
-_BLOCK = 1 << 17  # samples per channel decoded at once where the caller does not say
 
 
 def probe(path: str | os.PathLike, stream: int = 0, count: bool = False) -> AudioInfo:
@@ -105,9 +104,7 @@ def read(
     if start < 0:
         raise ValueError(f"start must be at least 0, not {start}")
     with closing(_open(path, stream)) as reader:
-        pieces = list(recut(reader.decoded(start, frames), _BLOCK))
-        info = reader.info
-    x = np.concatenate(pieces, axis=1) if pieces else np.zeros((info.channels, 0), np.float32)
+        x, info = _gathered(reader, start, frames), reader.info
     if channels is not None and channels != info.channels:
         try:
             x = convert_channels(x, channels)
@@ -121,6 +118,20 @@ def read(
 def _blocks(reader: Reader, size: int, start: int, frames: int) -> Iterator[np.ndarray]:
     with closing(reader):
         yield from recut(reader.decoded(start, frames), size)
+
+
+def _gathered(reader: Reader, start: int, frames: int) -> np.ndarray:
+    """Everything from ``start`` on in one array, with no second copy of it where the length is certain."""
+    pieces, info = reader.decoded(start, frames), reader.info
+    if not info.exact:
+        return np.concatenate([np.zeros((info.channels, 0), np.float32), *pieces], axis=1)
+    rest = max(0, info.frames - start)
+    x = np.empty((info.channels, rest if frames < 0 else min(rest, frames)), np.float32)
+    position = 0
+    for piece in pieces:
+        x[:, position : position + piece.shape[1]] = piece
+        position += piece.shape[1]
+    return x
 
 
 def convert_channels(x: np.ndarray, channels: int) -> np.ndarray:

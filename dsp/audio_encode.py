@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 
 from dsp.audio_source import VORBIS_ORDER
+from dsp.ogg_serial import settle_serial
 
 _PIECE = 1 << 12  # samples per channel given to libsndfile at once: its Vorbis encoder overruns the stack with many
 
@@ -22,18 +23,29 @@ class EncodingError(Exception):
 
 
 def mp3_bitrates(sample_rate: int) -> tuple[int, ...]:
-    """Bit rates (bit/s) of MPEG layer III at a sample rate."""
-    if sample_rate >= 32000:
-        known = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-    else:
-        known = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-    return tuple(1000 * value for value in known if sample_rate >= 16000 or value <= 64)
+    """Bit rates (bit/s) of MPEG layer III at a sample rate whose frames have room for the LAME tag.
+
+    The tag says where the sound begins and ends; without it a file does not come back at its length.
+    """
+    first = sample_rate >= 32000  # MPEG-1
+    kilobits = (48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+    if not first:
+        kilobits = (
+            (24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160) if sample_rate >= 16000 else (24, 32, 40, 48, 56, 64)
+        )
+    tag = 156 + 4 + (32 if first else 17)  # bytes, after the frame's header and side information
+    return tuple(1000 * value for value in kilobits if (144 if first else 72) * 1000 * value // sample_rate >= tag)
 
 
 def mp3_level(bitrate: int, sample_rate: int) -> float:
-    """libsndfile's compression level for one of `mp3_bitrates`: 0 for the highest, just below 1 for the lowest."""
-    known = mp3_bitrates(sample_rate)
-    return min((known[-1] - bitrate) / (known[-1] - known[0]), 0.999)  # 1 itself is refused by python-soundfile
+    """libsndfile's compression level for a bit rate: 0 for the highest at that sample rate, 1 for the lowest."""
+    lowest, highest = (32000, 320000) if sample_rate >= 32000 else (8000, 160000 if sample_rate >= 16000 else 64000)
+    return (highest - bitrate) / (highest - lowest)
+
+
+def mp3_scale(bitrate: int) -> float:
+    """The factor by which LAME lowers the level at a constant bit rate."""
+    return {192000: 0.97, 224000: 0.98}.get(bitrate, 0.95 if bitrate < 192000 else 1.0)
 
 
 def vorbis_quality(bitrate: int, sample_rate: int, channels: int) -> float:
@@ -59,11 +71,13 @@ class SndfileFile:
     def __init__(
         self, path: str | os.PathLike, sample_rate: int, channels: int, coding: str, bitrate: int | None = None
     ):
-        self._path, self._header, self._order = path, None, None
+        self._path, self._coding = path, coding
+        self._header, self._order, self._gain = None, None, None
         traits: dict[str, object] = {"format": "FLAC"}
         if coding == "MPEG_LAYER_III":
             level = mp3_level(bitrate, sample_rate)
             traits = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": level}
+            self._gain = np.float32(1 / mp3_scale(bitrate))
         elif coding == "VORBIS":
             traits = {"format": "OGG", "compression_level": 1 - vorbis_quality(bitrate, sample_rate, channels)}
             self._order = VORBIS_ORDER.get(channels)
@@ -78,6 +92,8 @@ class SndfileFile:
         """Appends ``samples [n, C]``: int16, int32 whose upper 24 bits count, or float32."""
         if self._order:
             samples = samples[:, self._order]
+        if self._gain is not None:
+            samples = samples * self._gain
         try:
             for start in range(0, len(samples), _PIECE):
                 self._file.write(np.ascontiguousarray(samples[start : start + _PIECE]))
@@ -90,13 +106,15 @@ class SndfileFile:
             self._file.close()
         except soundfile.LibsndfileError as error:
             raise EncodingError(error.error_string) from error
+        if self._coding == "VORBIS":
+            settle_serial(self._path)
         if self._header and not os.path.getsize(self._path):  # libsndfile writes the header with the first sample
             with open(self._path, "wb") as handle:
                 handle.write(self._header)
 
     def abandon(self) -> None:
         """Closes the file that nobody will keep."""
-        self.close()
+        self._file.close()
 
 
 class AvFile:

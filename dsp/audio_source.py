@@ -21,7 +21,7 @@ class AudioInfo:
     """What a file says about its sound.
 
     Attributes:
-        frames: samples per channel
+        frames: samples per channel; 0 if the header does not say
         sample_rate: Hz
         channels: number of channels
         format: container, e.g. ``WAV``, ``FLAC``, ``OGG``, ``MP3``, ``MOV`` (MP4 and M4A)
@@ -74,15 +74,16 @@ def excerpt(pieces: Iterable[np.ndarray], start: int, frames: int) -> Iterator[n
 
 def recut(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """The same samples in contiguous blocks ``[C, size]``; only the last one may be shorter."""
-    waiting: list[np.ndarray] = []
-    count = 0
+    block, filled = None, 0
     for piece in pieces:
-        while count + piece.shape[-1] >= size:
-            taken = size - count
-            yield np.concatenate([*waiting, piece[:, :taken]], axis=1)
-            waiting, count, piece = [], 0, piece[:, taken:]
-        if piece.shape[-1]:
-            waiting.append(piece)
-            count += piece.shape[-1]
-    if count:
-        yield np.concatenate(waiting, axis=1)
+        while piece.shape[-1]:
+            if block is None:
+                block, filled = np.empty((piece.shape[0], size), np.float32), 0
+            count = min(size - filled, piece.shape[-1])
+            block[:, filled : filled + count] = piece[:, :count]
+            filled, piece = filled + count, piece[:, count:]
+            if filled == size:
+                yield block
+                block = None
+    if block is not None:
+        yield np.ascontiguousarray(block[:, :filled])

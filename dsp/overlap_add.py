@@ -118,7 +118,7 @@ def demix(
     border = chunk - step
     mirrored = generic and samples > 2 * border and border > 0
     signal = np.pad(mix, [(0, 0), (border, border)], "reflect") if mirrored else mix
-    places = list(chunks(signal.shape[-1], chunk, step))
+    places = list(chunks(signal.shape[-1], chunk, step)) or [(0, 0)]  # an empty signal: ask the network for its stems
     adder, pieces = OverlapAdd(np.ones(chunk, np.float32), step), []
     for first in range(0, len(places), batch_size):
         batch = places[first : first + batch_size]

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import soxr
 
-QUALITY = "VHQ"  # 28 bits; the pass band is flat to 1e-4 up to 0.91 of the lower Nyquist frequency
+# 28 bits, no delay. Gain error below 3e-5 up to 0.6, below 1e-3 (0.009 dB) up to 0.91 of the lower Nyquist frequency.
+QUALITY = "VHQ"
 _BLOCK = 1 << 16  # samples handed to soxr at once; fixed, so that whole signals take the path of streams
 _BLOCK_VALUES = 1 << 21  # float32 values of a block of gathered input of the sinc resampler
 
