@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import ctypes
-import json
 import os
 import re
 import signal
@@ -17,20 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from runtime import worker
 from runtime.console import complain
+from runtime.crew import Crew
 from runtime.device import Device, card_labels
-from runtime.worker import Report, in_worker, rank, world_size
+from runtime.worker import REQUEUE_STATUS, in_worker, rank, world_size
 
 __all__ = ["REQUEUE_STATUS", "in_worker", "launch", "rank", "world_size"]
 
-REQUEUE_STATUS = int(os.environ.get("PADDLESTEMS_REQUEUE_STATUS", "75"))  # EX_TEMPFAIL: saved, start me again
-GRACE_AFTER_DEATH = 10.0  # s for the siblings of a failed worker, who wait for it in vain
-GRACE_AFTER_SIGNAL = 300.0  # s for saving when the command was asked to stop
 LAST_LINES = 15  # of a failed worker's log
 _TICK = 0.1  # s
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -58,7 +55,7 @@ def launch(processes: int, argv: Sequence[str], device: Device, log_dir: str | o
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
-        crew = _Crew(launcher, launcher_log, Path(reports), processes)
+        crew = Crew(launcher, processes, Path(reports), launcher_log.text)
         try:
             with _signals_to(crew):
                 while not crew.ended():
@@ -69,7 +66,7 @@ def launch(processes: int, argv: Sequence[str], device: Device, log_dir: str | o
             crew.kill()
             logs[0].copy(crew.first_failure in (None, 0))
             _remove_environment_dumps(log_dir)
-        return _outcome(crew, logs)
+        return _outcome(crew, logs, launcher_log)
 
 
 def _command(processes: int, argv: Sequence[str], device: Device, log_dir: Path) -> list[str]:
@@ -99,21 +96,22 @@ def _remove_environment_dumps(log_dir: Path) -> None:
             path.unlink()
 
 
-def _outcome(crew: _Crew, logs: list[_Log]) -> int:
+def _outcome(crew: Crew, logs: list[_Log], launcher_log: _Log) -> int:
     """Say what went wrong, if anything did, and return the exit status of the whole."""
     if crew.first_failure is not None:
         return _blame(crew, crew.first_failure, logs[crew.first_failure])
     if len(crew.reports) < crew.processes:
-        return complain(f"the launcher failed; the last lines of {crew.log.path}:{crew.log.last_lines()}", 1)
-    return max(report.status for report in crew.reports.values())
+        return complain(f"the launcher failed; the last lines of {launcher_log.path}:{launcher_log.last_lines()}", 1)
+    last = max(crew.reports.values(), key=lambda report: report.status)
+    return complain(last.sentence, last.status) if last.sentence else last.status
 
 
-def _blame(crew: _Crew, number: int, log: _Log) -> int:
+def _blame(crew: Crew, number: int, log: _Log) -> int:
     report = crew.reports[number]
     who = f"process {number} of {crew.processes}"
     if report.sentence:
-        alike = {other.sentence for other in crew.reports.values()} == {report.sentence}
-        return complain(report.sentence if alike else f"{who}: {report.sentence}", report.status)
+        common = number == 0 or {other.sentence for other in crew.reports.values()} == {report.sentence}
+        return complain(report.sentence if common else f"{who}: {report.sentence}", report.status)
     how = f"ended with status {report.status}"
     if report.status > 128:
         how = f"was killed by {_signal_name(report.status - 128)}"
@@ -162,108 +160,11 @@ class _Log:
             return handle.read()
 
 
-class _Crew:
-    """The launcher and its workers, as far as they have shown themselves."""
-
-    def __init__(self, launcher: subprocess.Popen, log: _Log, folder: Path, processes: int):
-        self.launcher, self.log, self.folder, self.processes = launcher, log, folder, processes
-        self.pids: dict[int, int] = {}
-        self.reports: dict[int, Report] = {}
-        self.first_failure: int | None = None
-        self.forward: int | None = None  # a signal for the workers
-        self._told: set[int] = set()
-        self._deadline = float("inf")
-
-    def ended(self) -> bool:
-        """Look at all workers; True when there is nothing left to wait for."""
-        launcher_is_gone = self.launcher.poll() is not None  # before the workers: it can only end after them
-        self._collect_reports()
-        if self.first_failure is None and self._failed():
-            self._collect_reports()  # the cause of a failure is older than the failure
-            self.first_failure = min(self._failed(), key=lambda number: self.reports[number].when)
-            self._set_deadline(GRACE_AFTER_DEATH)
-        alive = [number for number in self.pids if not self._is_gone(number)]
-        return not alive and (launcher_is_gone or len(self.reports) == self.processes)
-
-    def _collect_reports(self) -> None:
-        for number in range(self.processes):
-            if number not in self.reports and (report := self._look_at(number)):
-                self.reports[number] = report
-
-    def _failed(self) -> list[int]:
-        return [number for number, report in self.reports.items() if report.status not in (0, REQUEUE_STATUS)]
-
-    def stop(self, number: int) -> None:
-        """Have every worker, also one that has yet to start, get this signal; the second SIGINT kills."""
-        if number == signal.SIGINT and self.forward is not None:
-            self._deadline = 0.0
-        self.forward = number
-        self._told.clear()
-        self._set_deadline(GRACE_AFTER_SIGNAL)
-
-    def enforce(self) -> None:
-        """Pass on a signal, end the siblings of a failed worker, and kill whoever is left at the deadline."""
-        wanted = self.forward or (signal.SIGTERM if self.first_failure is not None else None)
-        for number in set(self.pids) - self._told if wanted else ():
-            self._told.add(number)
-            if number not in self.reports:
-                _send(os.kill, self.pids[number], wanted)
-        if time.monotonic() > self._deadline:
-            self.kill()
-
-    def kill(self) -> None:
-        """End everything at once, with all that the workers have started (each leads a process group)."""
-        for pid in self.pids.values():
-            _send(os.killpg, pid, signal.SIGKILL)
-        _send(os.killpg, self.launcher.pid, signal.SIGKILL)
-        self.launcher.wait()
-
-    def _set_deadline(self, grace: float) -> None:
-        self._deadline = min(self._deadline, time.monotonic() + grace)
-
-    def _look_at(self, number: int) -> Report | None:
-        if number not in self.pids:
-            if (path := worker.pid_file(self.folder, number)).exists():
-                self.pids[number] = int(path.read_text())
-            return None
-        is_gone = self._is_gone(number)  # before the report: it is written while the process lives
-        if (path := worker.report_file(self.folder, number)).exists():
-            return Report(**json.loads(path.read_text("utf-8")))
-        return Report(self._status_of_the_dead(number)) if is_gone else None
-
-    def _is_gone(self, number: int) -> bool:
-        return _process_state(self.pids[number])[0] in ("", "Z", "X")
-
-    def _status_of_the_dead(self, number: int) -> int:
-        """Exit status of a worker that left no report: from the kernel, or from what the launcher says of it."""
-        state, wait_status = _process_state(self.pids[number])
-        code = os.waitstatus_to_exitcode(wait_status) if state == "Z" else self._code_from_launcher(number)
-        return 128 - code if code < 0 else code or 1
-
-    def _code_from_launcher(self, number: int) -> int:
-        found = re.search(rf"rank {number} status failed .* code (-?\d+)", self.log.text())
-        return int(found[1]) if found else 1
-
-
-def _process_state(pid: int) -> tuple[str, int]:
-    """State letter and wait status of a process; empty if there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return "", 0
-    return fields[0], int(fields[-1])
-
-
-def _send(how: Callable[[int, int], None], target: int, number: int) -> None:
-    try:
-        how(target, number)
-    except ProcessLookupError:
-        return  # it ended by itself
-
-
 @contextmanager
-def _signals_to(crew: _Crew) -> Iterator[None]:
-    before = {number: signal.signal(number, lambda received, _frame: crew.stop(received)) for number in _FORWARDED}
+def _signals_to(crew: Crew) -> Iterator[None]:
+    before = {
+        number: signal.signal(number, lambda received, _frame: crew.received.append(received)) for number in _FORWARDED
+    }
     try:
         yield
     finally:

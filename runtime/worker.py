@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+REQUEUE_STATUS = int(os.environ.get("PADDLESTEMS_REQUEUE_STATUS", "75"))  # EX_TEMPFAIL: saved, start me again
 REPORTS = "PADDLESTEMS_REPORTS"  # folder in which workers leave their process id and, at the end, their report
 
 
