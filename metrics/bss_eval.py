@@ -12,7 +12,7 @@ import math
 import numpy as np
 import scipy.fft
 
-from metrics.projection import correlations, distortion_filters, fft_size
+from metrics.projection import correlations, distortion_filters, fft_size, single_threaded
 
 METRICS = ("SDR", "SIR", "SAR", "ISR")
 FILTERS_LENGTH = 512
@@ -52,10 +52,11 @@ def bss_eval_v4(
     audible = [not (is_silent(references[:, f]) or is_silent(estimates[:, f])) for f in frames]
     scores = np.full((len(METRICS), len(references), len(frames)), np.nan)
     if any(audible):
-        splitter = _Splitter(references, estimates, max(f.stop - f.start for f in frames), filters_len)
-        for index, frame in enumerate(frames):
-            if audible[index]:
-                scores[:, :, index] = splitter.scores(frame)
+        with single_threaded():
+            splitter = _Splitter(references, estimates, max(f.stop - f.start for f in frames), filters_len)
+            for index, frame in enumerate(frames):
+                if audible[index]:
+                    scores[:, :, index] = splitter.scores(frame)
     return dict(zip(METRICS, scores, strict=True))
 
 
@@ -176,7 +177,7 @@ class _Splitter:
         )
 
     def _by_source(self, signal: np.ndarray) -> np.ndarray:
-        return np.array([row @ row for row in signal]).reshape(self.sources, self.channels).sum(axis=1)
+        return np.einsum("pn,pn->p", signal, signal).reshape(self.sources, self.channels).sum(axis=1)
 
     def _energies(self, s: np.ndarray, e: np.ndarray) -> np.ndarray:
         """``[5, S]``: energies of e_spat, s + e_spat, e_interf, s + e_spat + e_interf and e_artif, decay included."""

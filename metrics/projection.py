@@ -8,16 +8,32 @@ follow from correlations at lags below L alone.  The method is that of Vincent, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import numpy as np
 import scipy.fft
 import scipy.linalg
 from numpy.lib.stride_tricks import sliding_window_view
+from threadpoolctl import ThreadpoolController
 
 _EPS = np.finfo(np.float64).eps
 _REFINEMENTS = 3
 _ODD_FACTORS = (1, 3, 5, 9, 15, 25, 27, 45)
+
+
+def single_threaded() -> AbstractContextManager:
+    """Keeps BLAS to one thread: its threads wait for each other by spinning, which is fatal where cores are shared.
+
+    Songs are evaluated side by side in processes; on a busy machine two threads took 15 times as long as one.
+    """
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def fft_size(minimum: int) -> int:
