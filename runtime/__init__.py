@@ -1,0 +1,1 @@
+"""The ground floor: console, files, configurations, devices, processes, checkpoints. Knows nothing of audio."""

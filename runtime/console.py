@@ -15,10 +15,13 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from runtime.errors import UserError
 from runtime.worker import worker_scope
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LINE_EVERY = 10.0  # seconds between the progress lines of a batch log
 
@@ -137,9 +140,9 @@ def warn(message: str) -> None:
     _print(f"warning: {message}", sys.stderr)
 
 
-def _print(message: str, stream) -> None:
+def _print(message: str, stream: TextIO) -> None:
     tqdm = sys.modules.get("tqdm")
-    if tqdm is not None and getattr(tqdm.tqdm, "_instances", None):
+    if tqdm is not None:
         tqdm.tqdm.write(message, file=stream)
     else:
         print(message, file=stream)
@@ -152,9 +155,9 @@ def _print(message: str, stream) -> None:
 class ProgressLines:
     """The part of tqdm's interface that a batch log needs: a plain line now and then instead of a moving bar."""
 
-    def __init__(self, items: Iterable | None, total: int | None, desc: str, unit: str):
+    def __init__(self, items: Iterable | None, total: int | None, desc: str, unit: str, initial: int):
         self.items, self.total, self.desc, self.unit = items, total, desc, unit
-        self.n = 0
+        self.n = self.initial = initial
         self._start = self._said = time.monotonic()
 
     def __iter__(self) -> Iterator:
@@ -181,35 +184,30 @@ class ProgressLines:
         """Nothing to tidy up; here because a bar has it."""
 
     def _say(self, now: float) -> None:
-        rate = self.n / (now - self._start)
+        rate = (self.n - self.initial) / (now - self._start)
         scale, prefix = (2**20, "Mi") if self.unit == "B" else (1, " ")
         done = f"{self.n / scale:.0f}" + (f"/{self.total / scale:.0f}" if self.total else "")
         left = f", {(self.total - self.n) / rate:.0f} s left" if self.total and rate > 0 else ""
         _print(f"{self.desc}: {done}{prefix}{self.unit}{left}", sys.stderr)
 
 
-def progress(items: Iterable | int | None, desc: str, unit: str = "it"):
+def progress(
+    items: Iterable | int | None, desc: str, unit: str = "it", initial: int = 0, show: bool = True
+) -> ProgressLines | tqdm:
     """Show how far a loop is: a tqdm bar on a terminal, a line every ten seconds in a log, nothing under ``-q``.
 
-    ``items`` is what to iterate over, or a total (``None``: unknown) for calling ``.update(n)`` inside a ``with``.
-    ``unit`` is what one step is called; ``B`` counts bytes.
+    ``items`` is what to iterate over, or a total (``None``: unknown) for calling ``.update(n)`` inside a ``with``, of
+    which ``initial`` are done already. ``unit`` is what one step is called; ``B`` counts bytes.
     """
     total = items if isinstance(items, int) else len(items) if hasattr(items, "__len__") else None
     items = None if isinstance(items, int) else items
-    if _state["verbosity"] >= 0 and not sys.stderr.isatty():
-        return ProgressLines(items, total, desc, unit)
+    show = show and _state["verbosity"] >= 0
+    if show and not sys.stderr.isatty():
+        return ProgressLines(items, total, desc, unit, initial)
     from tqdm import tqdm
 
-    return tqdm(
-        items,
-        total=total,
-        desc=desc,
-        unit=unit,
-        unit_scale=unit == "B",
-        unit_divisor=1024,
-        dynamic_ncols=True,
-        disable=_state["verbosity"] < 0,
-    )
+    settings = {"unit": unit, "unit_scale": unit == "B", "unit_divisor": 1024, "dynamic_ncols": True}
+    return tqdm(items, total=total, desc=desc, initial=initial, disable=not show, **settings)
 
 
 # ----------------------------------------------------------------------------------------------------------- tables

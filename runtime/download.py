@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime import console
-from runtime.atomic import sync
+from runtime.atomic import atomic_write, sync
 from runtime.disk import checksum, readable, require_space, require_writable
 from runtime.errors import UserError
 
@@ -114,7 +114,7 @@ class _Transfer:
 
     def run(self, retries: int, pause: float) -> None:
         """Bring ``.part`` to completion and prove it, or raise `_Unusable`."""
-        if self.url.partition(":")[0] not in _SCHEMES:
+        if self.url.partition(":")[0].lower() not in _SCHEMES:
             raise _Unusable("only http, https and file addresses are understood")
         failures, restarted, furthest = 0, False, self._have()
         while True:
@@ -143,8 +143,8 @@ class _Transfer:
         import urllib.error
         import urllib.request
 
-        request = urllib.request.Request(self.url, headers=self._headers())
         try:
+            request = urllib.request.Request(self.url, headers=self._headers())
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
                 self._receive(response)
         except urllib.error.HTTPError as error:
@@ -160,6 +160,8 @@ class _Transfer:
             if isinstance(getattr(error, "reason", None), FileNotFoundError):
                 raise _Unusable("no such file") from error
             raise _Interrupted(str(getattr(error, "reason", error)) or type(error).__name__) from error
+        except ValueError as error:
+            raise _Unusable(f"not a valid address ({error})") from error
 
     def _headers(self) -> dict[str, str]:
         headers = {"User-Agent": "PaddleStems", "Accept-Encoding": "identity"}
@@ -175,7 +177,7 @@ class _Transfer:
         known = json.loads(note.read_text("utf-8")) if note.exists() else {}
         return known.get("validator") if known.get("url") == self.url else None
 
-    def _receive(self, response) -> None:
+    def _receive(self, response: http.client.HTTPResponse) -> None:
         start, total = self._announced(response)
         if self.wanted.size is not None and total is not None and total != self.wanted.size:
             raise _Unusable(f"the server's file has {total} bytes instead of {self.wanted.size}")
@@ -183,14 +185,15 @@ class _Transfer:
             _empty(self.part)
             etag = response.headers.get("ETag", "")
             validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
-            _note(self.part).write_text(json.dumps({"url": self.url, "validator": validator}), "utf-8")
+            with atomic_write(_note(self.part), "w") as note:
+                json.dump({"url": self.url, "validator": validator}, note)
         if total is not None:
             require_space(self.part.parent, total - start, f"downloading {self.part.stem}")
         have = self._append(response, start, total)
         if total is not None and have < total:
             raise _Interrupted(f"the connection ended after {readable(have)} of {readable(total)}")
 
-    def _announced(self, response) -> tuple[int, int | None]:
+    def _announced(self, response: http.client.HTTPResponse) -> tuple[int, int | None]:
         """First byte that this response brings, and the length of the whole file if it is told."""
         if getattr(response, "status", None) == 206:
             found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
@@ -201,20 +204,15 @@ class _Transfer:
         length = response.headers.get("Content-Length")
         return 0, int(length) if length and length.isdigit() else None
 
-    def _append(self, response, have: int, total: int | None) -> int:
-        bar = console.progress(total, self.part.stem, "B") if self.progress else None
-        try:
-            with open(self.part, "ab") as handle:
-                if bar:
-                    bar.update(have)
-                while block := response.read(_BLOCK):
-                    handle.write(block)
-                    have += len(block)
-                    if bar:
-                        bar.update(len(block))
-        finally:
-            if bar:
-                bar.close()
+    def _append(self, response: http.client.HTTPResponse, have: int, total: int | None) -> int:
+        with (
+            console.progress(total, self.part.stem, "B", initial=have, show=self.progress) as bar,
+            open(self.part, "ab") as handle,
+        ):
+            while block := response.read(_BLOCK):
+                handle.write(block)
+                bar.update(len(block))
+                have += len(block)
         return have
 
 

@@ -204,7 +204,9 @@ def test_a_length_that_is_too_short_is_found_by_checksum_or_size(server, target)
     assert not target.exists()
 
 
-def test_no_length_at_all_is_fine(server, target):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_length_at_all_is_fine(server, target, monkeypatch, terminal):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
     server.says_length = False
     fetch(server.url, target, sha256=SHA256)
     assert target.read_bytes() == CONTENT
@@ -222,7 +224,7 @@ def test_mirrors_are_tried_in_order(server, target):
     server.statuses = [404]
     missing = server.url.replace("song", "first")
     closed = "http://127.0.0.1:9/song.zip"
-    fetch([missing, closed, "ftp://127.0.0.1/song.zip", server.url], target, sha256=SHA256)
+    fetch([missing, closed, "ftp://127.0.0.1/song.zip", "http://[oops/song.zip", server.url], target, sha256=SHA256)
     assert [path for path, _ in server.requests] == ["/first.zip", "/song.zip"]
 
 
