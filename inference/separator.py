@@ -16,6 +16,7 @@ from inference.mwf import WienerStream
 from inference.planning import DEFAULT_NAME, Plan
 from inference.planning import plan as make_plan
 from inference.spectral import MASK_EXTENSIONS, MaskedStream, Spectral
+from inference.spool import SpooledFifo
 from inference.streams import Averaged, ChannelGroups, Delayed, Fifo, Resampled, Stream, channel_groups
 from runtime.errors import UserError
 
@@ -241,7 +242,8 @@ class Separator:
         """
         stream = self._build(channels, sample_rate or self.sample_rate, scratch)
         watch = _Watch(total, progress, cancel)
-        mixture = Fifo()
+        # the Wiener filter holds everything back until it has heard the whole song
+        mixture = SpooledFifo(channels, scratch) if self.options.mwf and keep_mixture else Fifo()
 
         def deliver(stems: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             watch.gave(stems.shape[-1])

@@ -27,7 +27,7 @@ class Spool:
         self._file = tempfile.TemporaryFile(dir=folder, prefix=".tmp-")  # noqa: SIM115 - closed by close()
 
     def write(self, rows: np.ndarray) -> None:
-        """Append ``[n, *row]``."""
+        """Append ``[n, *row]``; only before the first `read`."""
         self._file.write(np.ascontiguousarray(rows, np.float32).data.cast("B") if rows.size else b"")
         self.rows += len(rows)
 
@@ -43,3 +43,22 @@ class Spool:
     def close(self) -> None:
         """Give the disk space back."""
         self._file.close()
+
+
+class SpooledFifo:
+    """A queue of waveform blocks ``[C, n]`` on disk, for a song that has to wait as a whole."""
+
+    def __init__(self, channels: int, folder: Path | None = None):
+        self._spool = Spool((channels,), folder)
+        self._reading = False
+
+    def push(self, block: np.ndarray) -> None:
+        """Append a block; only before the first `pop` of any samples."""
+        self._spool.write(block.T)
+
+    def pop(self, samples: int) -> np.ndarray:
+        """The oldest ``samples`` samples, which must be there."""
+        if samples and not self._reading:
+            self._spool.rewind()
+            self._reading = True
+        return self._spool.read(samples).T

@@ -7,6 +7,7 @@ network on waveforms — is such a stream, and nothing here knows which.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -27,22 +28,30 @@ class Fifo:
     """Blocks ``[..., n]`` joined along time and taken out in other sizes."""
 
     def __init__(self):
-        self._blocks: list[np.ndarray] = []
+        self._blocks: deque[np.ndarray] = deque()
+        self._nothing: np.ndarray | None = None
         self.samples = 0
 
     def push(self, block: np.ndarray) -> None:
-        """Append a block; empty ones leave no trace but the shape of the first."""
-        if block.shape[-1] or not self._blocks:
+        """Append a block, which must not change afterwards."""
+        if self._nothing is None:
+            self._nothing = block[..., :0].copy()
+        if block.shape[-1]:
             self._blocks.append(block)
             self.samples += block.shape[-1]
 
     def pop(self, samples: int) -> np.ndarray:
         """The oldest ``samples`` samples, which must be there."""
-        joined = self._blocks[0] if len(self._blocks) == 1 else np.concatenate(self._blocks, axis=-1)
-        # the rest is copied so that a small remainder does not keep a large block alive
-        self._blocks = [joined[..., samples:].copy()]
         self.samples -= samples
-        return joined[..., :samples]
+        taken = []
+        while samples:
+            block = self._blocks.popleft()
+            if block.shape[-1] > samples:
+                self._blocks.appendleft(block[..., samples:])
+                block = block[..., :samples]
+            taken.append(block)
+            samples -= block.shape[-1]
+        return taken[0] if len(taken) == 1 else np.concatenate(taken or [self._nothing], axis=-1)
 
 
 class LockStep:
