@@ -43,8 +43,8 @@ def plan(name: str | Path | None = None, weights: str | Path | None = None, offl
     """Make a plan.
 
     Args:
-        name: a network of the registry, or a run folder or checkpoint of ours; None: what ``weights`` say, else
-            `DEFAULT_NAME`
+        name: a network of the registry, or a checkpoint, run folder or folder of runs of ours; None: what ``weights``
+            say, else `DEFAULT_NAME`
         weights: path of the weights; None is the run's own or the published ones, downloaded when needed
         offline: never download
 
@@ -66,15 +66,14 @@ def plan(name: str | Path | None = None, weights: str | Path | None = None, offl
 
 def newest_run(root: str | Path = "model") -> Path | None:
     """The checkpoint that was trained last below ``root``, or None if nothing was trained there."""
-    kinds = ("best", "checkpoints")
-    trained = any(next(Path(root).glob(f"*/*/{kind}/step-*/{checkpoint.STATE}"), None) for kind in kinds)
+    trained = next(Path(root).rglob(f"step-*/{checkpoint.STATE}"), None)
     return checkpoint.newest(root) if trained else None
 
 
 def _checkpoint_at(path: Path) -> Path | None:
     if (path / checkpoint.STATE).is_file():
         return path
-    return checkpoint.best(path) or checkpoint.latest(path)
+    return checkpoint.best(path) or checkpoint.latest(path) or newest_run(path)
 
 
 def _from_checkpoint(folder: Path, weights: Path) -> Plan:
