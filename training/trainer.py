@@ -90,6 +90,8 @@ class Trainer:
             self._apply()
         else:
             self._skip(batches, results)
+        if state.scaler:
+            state.scaler.update()
         self.optimizer.clear_grad()
         state.finish_step(losses if finite else None, time.perf_counter() - began)
         self.journal.step(state, losses, rate, norm, (waited, time.perf_counter() - began))
@@ -107,7 +109,6 @@ class Trainer:
     def _apply(self) -> None:
         if self.state.scaler:
             self.state.scaler.step(self.optimizer)
-            self.state.scaler.update()
         else:
             self.optimizer.step()
         if self.state.ema:
@@ -150,9 +151,11 @@ class Trainer:
         Raises:
             UserError: too many losses in a row are not finite, or processes disagree.
         """
-        state, train = self.state, self.cfg.train
+        state, train, first = self.state, self.cfg.train, self.state.step
         with self.stream:
             self.journal.begin(state)
+            if self._finished():
+                self.journal.say("this run has come to its end before: --steps or --epochs makes it longer")
             while True:
                 if self._validation_due():  # also after a resume, when a signal came in the middle of it
                     self._validate()
@@ -164,7 +167,7 @@ class Trainer:
                 if state.step % train.check_every == 0:
                     self._compare_processes()
             self.save()
-            if self.stopping is None and self.validation and state.validated_step != state.step:
+            if self.stopping is None and self.validation and first < state.step != state.validated_step:
                 self.journal.unrecorded(self._measure())
         return self.stopping or 0
 
