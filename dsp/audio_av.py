@@ -19,7 +19,7 @@ _CONTAINERS = (
 )
 _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
-_SLACK = 0.1  # seconds by which a whole file may end before its header says
+_SLACK = 4096  # samples by which a whole file may end before its header says: two long packets
 
 
 class AvReader:
@@ -61,9 +61,11 @@ class AvReader:
         self._source = frames if first is None else itertools.chain([first], frames)
         self._rate = first.sample_rate if first else self._stream.codec_context.rate
         self._channels = len(first.layout.channels) if first else self._stream.codec_context.channels
-        promised = self._promised()
+        if not self._rate or not self._channels:
+            self.close()
+            raise unreadable(path, "there is no sound in it")
         self.info = AudioInfo(
-            frames=promised or 0,
+            frames=self._promised() or 0,
             sample_rate=self._rate,
             channels=self._channels,
             format=self._family.upper(),
@@ -113,9 +115,8 @@ class AvReader:
                 held = self._floats(frame)
                 total += held.shape[-1]
         except FFmpegError as error:
-            raise unreadable(
-                self.path, f"damaged or truncated after {total / self._rate:.2f} s ({error.strerror})"
-            ) from error
+            why = f"damaged or truncated after {total / self._rate:.2f} s ({error.strerror})"
+            raise unreadable(self.path, why) from error
         self._check_whole(total)
         if held is not None:
             yield held[:, : held.shape[-1] - self._padding(total, held.shape[-1])]
@@ -133,7 +134,7 @@ class AvReader:
 
     def _check_whole(self, total: int) -> None:
         promised = self._promised()
-        if (self._family == "mov" or self._tagged) and promised and promised - total > _SLACK * self._rate:
+        if (self._family == "mov" or self._tagged) and promised and promised - total > _SLACK:
             ends = f"it ends after {total / self._rate:.2f} of {promised / self._rate:.2f} s"
             raise unreadable(self.path, f"{ends}, so it is truncated; copy or download it again")
 

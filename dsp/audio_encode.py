@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import soundfile
@@ -11,6 +13,8 @@ from dsp.audio_source import VORBIS_ORDER
 from dsp.ogg_serial import settle_serial
 
 _PIECE = 1 << 12  # samples per channel given to libsndfile at once: its Vorbis encoder overruns the stack with many
+
+_SYSTEM_ERROR = 2  # libsndfile's code for what the operating system refuses
 
 # Nominal bit rates of libvorbis for stereo at 44.1 kHz (bit/s) at the qualities 0, 0.1 … 1
 _VORBIS_BITRATES = (64e3, 80e3, 96e3, 112e3, 128e3, 160e3, 192e3, 224e3, 256e3, 320e3, 500e3)
@@ -27,14 +31,16 @@ def mp3_bitrates(sample_rate: int) -> tuple[int, ...]:
 
     The tag says where the sound begins and ends; without it a file does not come back at its length.
     """
-    first = sample_rate >= 32000  # MPEG-1
-    kilobits = (48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-    if not first:
-        kilobits = (
-            (24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160) if sample_rate >= 16000 else (24, 32, 40, 48, 56, 64)
-        )
-    tag = 156 + 4 + (32 if first else 17)  # bytes, after the frame's header and side information
-    return tuple(1000 * value for value in kilobits if (144 if first else 72) * 1000 * value // sample_rate >= tag)
+    if sample_rate >= 32000:  # MPEG-1
+        kilobits, samples, side = (48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320), 1152, 32
+    else:
+        kilobits, samples, side = (24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160), 576, 17
+    needed = 8 * (4 + side + 156)  # bits: header, side information, tag
+    return tuple(
+        1000 * value
+        for value in kilobits
+        if 1000 * value * samples >= needed * sample_rate and (value <= 64 or sample_rate >= 16000)
+    )
 
 
 def mp3_level(bitrate: int, sample_rate: int) -> float:
@@ -55,66 +61,87 @@ def vorbis_quality(bitrate: int, sample_rate: int, channels: int) -> float:
 
 
 class SndfileFile:
-    """A flac, mp3 (constant bit rate, LAME tag with delay and padding) or ogg (Vorbis) file being written.
+    """A file being written by libsndfile.
 
     Args:
         path: the file, overwritten
         sample_rate: Hz
         channels: interleaved channels
-        coding: ``PCM_16`` or ``PCM_24`` for flac, ``MPEG_LAYER_III`` or ``VORBIS``
-        bitrate: of the lossy ones, bit/s
+        format: libsndfile's container
+        coding: libsndfile's subtype
+        traits: further arguments of `soundfile.SoundFile`
 
     Raises:
         EncodingError: if libsndfile fails, on opening, writing or closing
     """
 
     def __init__(
-        self, path: str | os.PathLike, sample_rate: int, channels: int, coding: str, bitrate: int | None = None
+        self, path: str | os.PathLike, sample_rate: int, channels: int, format: str, coding: str, **traits: object
     ):
-        self._path, self._coding = path, coding
-        self._header, self._order, self._gain = None, None, None
-        traits: dict[str, object] = {"format": "FLAC"}
-        if coding == "MPEG_LAYER_III":
-            level = mp3_level(bitrate, sample_rate)
-            traits = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": level}
-            self._gain = np.float32(1 / mp3_scale(bitrate))
-        elif coding == "VORBIS":
-            traits = {"format": "OGG", "compression_level": 1 - vorbis_quality(bitrate, sample_rate, channels)}
-            self._order = VORBIS_ORDER.get(channels)
-        else:
-            self._header = _empty_flac(sample_rate, channels, int(coding[-2:]))
-        try:
-            self._file = soundfile.SoundFile(os.fsencode(path), "w", sample_rate, channels, coding, **traits)
-        except soundfile.LibsndfileError as error:
-            raise EncodingError(error.error_string) from error
+        self.path = path
+        with _errors():
+            self._file = soundfile.SoundFile(
+                os.fsencode(path), "w", sample_rate, channels, coding, format=format, **traits
+            )
 
     def write(self, samples: np.ndarray) -> None:
         """Appends ``samples [n, C]``: int16, int32 whose upper 24 bits count, or float32."""
-        if self._order:
-            samples = samples[:, self._order]
-        if self._gain is not None:
-            samples = samples * self._gain
-        try:
+        with _errors():
             for start in range(0, len(samples), _PIECE):
                 self._file.write(np.ascontiguousarray(samples[start : start + _PIECE]))
-        except soundfile.LibsndfileError as error:
-            raise EncodingError(error.error_string) from error
 
     def close(self) -> None:
         """Completes the file."""
-        try:
+        with _errors():
             self._file.close()
-        except soundfile.LibsndfileError as error:
-            raise EncodingError(error.error_string) from error
-        if self._coding == "VORBIS":
-            settle_serial(self._path)
-        if self._header and not os.path.getsize(self._path):  # libsndfile writes the header with the first sample
-            with open(self._path, "wb") as handle:
-                handle.write(self._header)
 
     def abandon(self) -> None:
-        """Closes the file that nobody will keep."""
-        self._file.close()
+        """Closes the file that nobody will keep, so it does not matter whether it can be completed."""
+        with suppress(soundfile.LibsndfileError):
+            self._file.close()
+
+
+class FlacFile(SndfileFile):
+    """A FLAC file of 16 or 24 bits."""
+
+    def __init__(self, path: str | os.PathLike, sample_rate: int, channels: int, bits: int):
+        super().__init__(path, sample_rate, channels, "FLAC", f"PCM_{bits}")
+        self._empty = _empty_flac(sample_rate, channels, bits)
+
+    def close(self) -> None:
+        super().close()
+        if not os.path.getsize(self.path):  # libsndfile writes the header with the first sample
+            with open(self.path, "wb") as handle:
+                handle.write(self._empty)
+
+
+class Mp3File(SndfileFile):
+    """An MP3 file of constant bit rate (bit/s, one of `mp3_bitrates`), with delay and padding in its LAME tag."""
+
+    def __init__(self, path: str | os.PathLike, sample_rate: int, channels: int, bitrate: int):
+        level = mp3_level(bitrate, sample_rate)
+        traits = {"bitrate_mode": "CONSTANT", "compression_level": level}
+        super().__init__(path, sample_rate, channels, "MP3", "MPEG_LAYER_III", **traits)
+        self._gain = np.float32(1 / mp3_scale(bitrate))
+
+    def write(self, samples: np.ndarray) -> None:
+        super().write(samples * self._gain)
+
+
+class VorbisFile(SndfileFile):
+    """An Ogg Vorbis file of a nominal bit rate (bit/s)."""
+
+    def __init__(self, path: str | os.PathLike, sample_rate: int, channels: int, bitrate: int):
+        level = 1 - vorbis_quality(bitrate, sample_rate, channels)
+        super().__init__(path, sample_rate, channels, "OGG", "VORBIS", compression_level=level)
+        self._order = VORBIS_ORDER.get(channels, range(channels))
+
+    def write(self, samples: np.ndarray) -> None:
+        super().write(samples[:, list(self._order)])
+
+    def close(self) -> None:
+        super().close()
+        settle_serial(self.path)
 
 
 class AvFile:
@@ -152,22 +179,17 @@ class AvFile:
 
     def close(self) -> None:
         """Completes the file."""
-        self._encode(None)
-        try:
-            self._container.close()
-        except self._error as error:
-            raise EncodingError(str(error)) from error
-        finally:
-            self._handle.close()
+        with self._handle:
+            self._encode(None)
+            try:
+                self._container.close()
+            except self._error as error:
+                raise EncodingError(str(error)) from error
 
     def abandon(self) -> None:
-        """Closes the file that nobody will keep."""
-        try:
+        """Closes the file that nobody will keep, so it does not matter whether it can be completed."""
+        with self._handle, suppress(self._error):
             self._container.close()
-        except self._error:
-            return  # what FFmpeg could not complete is removed anyway
-        finally:
-            self._handle.close()
 
     def _encode(self, frame: object) -> None:
         try:
@@ -175,6 +197,16 @@ class AvFile:
                 self._container.mux(packet)
         except self._error as error:
             raise EncodingError(str(error)) from error
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turns libsndfile's errors into `EncodingError`."""
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        refused = error.code == _SYSTEM_ERROR
+        raise EncodingError("writing failed; is there space left?" if refused else error.error_string) from error
 
 
 def _empty_flac(sample_rate: int, channels: int, bits: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dsp.audio_encode import AvFile, EncodingError, SndfileFile, mp3_bitrates
+from dsp.audio_encode import AvFile, EncodingError, FlacFile, Mp3File, VorbisFile, mp3_bitrates
 from dsp.wav_file import WavFile
 from runtime.atomic import atomic_path
 from runtime.errors import UserError
@@ -166,12 +166,12 @@ class AudioWriter:
             raise UserError(f"{self.path} could not be written as {self.format}: {error}") from error
 
     def _encoder(self, path: Path) -> _Sink:
-        if self._traits.suffix == ".wav":
-            return WavFile(path, self.sample_rate, self.channels, self._traits.bits)
-        if self.format == "m4a":
-            return AvFile(path, self.sample_rate, self.channels, self._bitrate)
-        coding = {"mp3": "MPEG_LAYER_III", "ogg": "VORBIS"}.get(self.format, f"PCM_{self._traits.bits}")
-        return SndfileFile(path, self.sample_rate, self.channels, coding, self._bitrate)
+        traits = self._traits
+        if traits.suffix in (".wav", ".flac"):
+            kind = WavFile if traits.suffix == ".wav" else FlacFile
+            return kind(path, self.sample_rate, self.channels, traits.bits)
+        kind = {"mp3": Mp3File, "ogg": VorbisFile, "m4a": AvFile}[self.format]
+        return kind(path, self.sample_rate, self.channels, self._bitrate)
 
     def _samples(self, rows: np.ndarray) -> np.ndarray:
         """``[n, C]`` as encoders take it: int16, int32 with 24 bits at the top, or float32."""
