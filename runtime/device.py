@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,7 @@ def select(device: str = "auto", network: str | None = None, processes: int = 1)
     kind, reason = _automatic() if found[1] == "auto" else (found[1], "as asked for")
     if (absence := _absence(kind)) is not None:
         raise UserError(f"--device {device}: {absence}; {_REMEDIES[kind]}")
-    index = int(found[2]) if found[2] else _launched_index(kind)
+    index = int(found[2]) if found[2] and not in_worker() else _launched_index(kind)
     count = visible_count(kind)
     if count is None and kind == "sdaa" and processes > 1 and not in_worker():
         count = _count_by_paddle(kind)
@@ -121,6 +122,8 @@ def activate(device: Device) -> None:
             import paddle
         paddle.set_device(device.name)
         paddle.zeros([1])
+    except ModuleNotFoundError as error:
+        raise UserError(f"paddle cannot be imported ({error}): pip install -r requirements.txt") from error
     except (ImportError, ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[-300:]
         raise UserError(f"--device {device.name} cannot be used: {reason}") from error
@@ -131,8 +134,9 @@ def activate(device: Device) -> None:
 def _restore_signals(paddle: ModuleType) -> None:
     """Paddle's own handlers dump the stack and abort where an interrupted command should tidy up."""
     paddle.disable_signal_handler()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.getsignal(number))
+    if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
 
 
 # ------------------------------------------------------------------------------------------------- what is there

@@ -30,7 +30,7 @@ __all__ = ["REQUEUE_STATUS", "in_worker", "launch", "rank", "world_size"]
 
 LAST_LINES = 15  # of a failed worker's log
 _TICK = 0.1  # s
-_FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
 
 
 def launch(processes: int, argv: Sequence[str], device: Device, log_dir: str | os.PathLike) -> int:
@@ -38,7 +38,7 @@ def launch(processes: int, argv: Sequence[str], device: Device, log_dir: str | o
 
     The output of worker 0 appears on stdout as it comes; all outputs are in ``log_dir/workerlog.<rank>``. If a worker
     fails, its error message or its last lines go to stderr and its status (128 + signal if it was killed) is returned.
-    SIGTERM, SIGUSR1 and SIGINT are forwarded to the workers; a second SIGINT kills them.
+    SIGTERM, SIGHUP, SIGUSR1 and SIGINT are forwarded to the workers; a second SIGINT kills them.
     """
     log_dir = Path(log_dir).absolute()
     log_dir.mkdir(parents=True, exist_ok=True)
@@ -64,8 +64,8 @@ def launch(processes: int, argv: Sequence[str], device: Device, log_dir: str | o
                     time.sleep(_TICK)
         finally:
             crew.kill()
-            logs[0].copy(crew.first_failure in (None, 0))
             _remove_environment_dumps(log_dir)
+            logs[0].copy(crew.first_failure in (None, 0))
         return _outcome(crew, logs, launcher_log)
 
 
@@ -162,9 +162,8 @@ class _Log:
 
 @contextmanager
 def _signals_to(crew: Crew) -> Iterator[None]:
-    before = {
-        number: signal.signal(number, lambda received, _frame: crew.received.append(received)) for number in _FORWARDED
-    }
+    heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, a shell's &
+    before = {number: signal.signal(number, lambda caught, _: crew.received.append(caught)) for number in heard}
     try:
         yield
     finally:

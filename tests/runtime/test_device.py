@@ -127,6 +127,9 @@ def test_a_worker_gets_the_card_that_the_launcher_chose(plugin, monkeypatch):
     monkeypatch.setenv("SDAA_VISIBLE_DEVICES", "0,1,2,3")
     monkeypatch.setenv("FLAGS_selected_sdaas", "3")
     assert device.select("sdaa", processes=4).name == "sdaa:3"
+    monkeypatch.setenv("PADDLE_TRAINER_ID", "3")
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "4")
+    assert device.select("sdaa:1", processes=4).name == "sdaa:3"
 
 
 def test_too_late_is_an_error(plugin, monkeypatch):
