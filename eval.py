@@ -1,0 +1,98 @@
+"""Scores separations of held-out songs: python eval.py -npn 4 -seed 123456"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from run_scripts import options as shared
+from runtime import console
+
+DEFAULT = "spleeter/2stems"
+EPILOG = """\
+Draws a seeded part of a split, separates its songs, and prints SDR, SIR, SAR and ISR (BSS Eval v4, windows of one
+second) of the estimates and of the unprocessed mixture: medians over songs of medians over windows. Each song leaves a
+JSON file; the same command again goes on with the songs that have none for these weights.
+
+The weights are those that were trained last below --model-dir (with -c: of that network), unless --weights or -n say
+otherwise. Keys that matter here: data.*, model_dir, separation.* (exponent, mask_extension, mwf).
+
+examples:
+  python eval.py -npn 4 -seed 123456
+  python eval.py --fraction 1 --split valid --weights model/2stems/0a1b2c3d
+  python eval.py -n spleeter_4stems --fraction 1 --bss museval
+"""
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = shared.Parser(
+        prog="eval.py",
+        description="Score separations of held-out songs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    shared.add_common(parser, DEFAULT)
+    shared.add_processes(parser)
+    parser.set_defaults(config=None)
+    which = parser.add_argument_group("what is scored")
+    which.add_argument("-seed", type=int, default=0, metavar="N", help="which songs are drawn (default: 0)")
+    which.add_argument("--fraction", type=fraction, default=0.1, metavar="F", help="part of the split (default: 0.1)")
+    which.add_argument("--split", default="test", metavar="NAME", help="songs to draw from (default: test)")
+    which.add_argument(
+        "--weights", metavar="PATH", help="run folder, checkpoint, .safetensors or TensorFlow checkpoint"
+    )
+    which.add_argument("-n", "--name", metavar="NAME", help="a network with its published weights, or a run folder")
+    which.add_argument("--model-dir", dest="model_dir", metavar="FOLDER", help="where runs are kept (default: model)")
+    which.add_argument("--offline", action="store_true", help="never download weights")
+    how = parser.add_argument_group("how")
+    text = "fast: this program's (default) | museval: the original, the same numbers, slowly"
+    how.add_argument("--bss", choices=("fast", "museval"), default="fast", help=text)
+    how.add_argument("--window", type=seconds, default=1.0, metavar="S", help="seconds of a window (default: 1)")
+    how.add_argument("--hop", type=seconds, metavar="S", help="seconds between windows (default: the window)")
+    text = "program: exported and cached (CPU) | eager | auto (default)"
+    how.add_argument("--engine", choices=("auto", "program", "eager"), default="auto", help=text)
+    files = parser.add_argument_group("files")
+    files.add_argument("-o", "--output", metavar="FOLDER", help="scores of the songs (default: evaluation/<run>)")
+    files.add_argument("--json", metavar="FILE", help="write the result to this file, too")
+    files.add_argument("--restart", action="store_true", help="score every song again")
+    parser.add_argument("--work", metavar="JOB", help=argparse.SUPPRESS)  # how the processes of -npn are called
+    return parser.parse(arguments)
+
+
+def fraction(text: str) -> float:
+    """A part, more than nothing and at most all."""
+    value = _number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0 and at most 1")
+    return value
+
+
+def seconds(text: str) -> float:
+    """A positive length of time."""
+    value = _number(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a number") from None
+
+
+def main(arguments: list[str]) -> int:
+    """Evaluate; returns the exit status."""
+    options = parse(arguments)
+    from inference import evaluation
+
+    if options.work:
+        return evaluation.work(evaluation.Job.read(options.work))
+    flags = [f"model_dir={options.model_dir}"] if options.model_dir else []
+    return evaluation.evaluate(options, [*flags, *shared.overrides(options)], __file__)
+
+
+if __name__ == "__main__":
+    console.run(main)
