@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ import numpy as np
 
 from dsp import audio
 from inference.naming import DEFAULT_TEMPLATE, Selection, select, targets
-from inference.spool import Spool
+from inference.spool import BlockSpool
 from runtime.errors import UserError
 from runtime.files import require_space, require_writable
 
@@ -118,13 +118,13 @@ def separate_file(
     peaks = np.zeros(len(files))
     with ExitStack() as stack:
         if spooled:
-            spool = stack.enter_context(closing(Spool((len(files), info.channels), output)))
+            spool = stack.enter_context(closing(BlockSpool(output)))
             for block in raw:
                 np.maximum(peaks, _peaks(block, selection.residual), out=peaks)
-                spool.write(block.transpose(2, 0, 1))
+                spool.write(block)
             gain = _common_gain(peaks.max(), bits)
             report.gain_db = float(20 * np.log10(gain))
-            raw = _read_back(spool, gain)
+            raw = (block * np.float32(gain) for block in spool) if gain != 1 else iter(spool)
         for writer in writers:
             stack.enter_context(writer)
         pool = stack.enter_context(ThreadPoolExecutor(len(files)))  # ends before the writers do
@@ -154,7 +154,10 @@ def _range(path: Path, info: audio.AudioInfo, offset: float, duration: float | N
 
 def _gather(stems: np.ndarray, mixture: np.ndarray, selection: Selection) -> np.ndarray:
     """Outputs ``[K, C, n]`` of stems ``[S, C, n]``; in the place of the residual, the mixture."""
-    parts = [stems[list(indices)].sum(axis=0) for indices in selection.outputs.values()]
+    if not selection.residual and list(selection.outputs.values()) == [(i,) for i in range(len(stems))]:
+        return stems
+    outputs = selection.outputs.values()
+    parts = [stems[indices[0]] if len(indices) == 1 else stems[list(indices)].sum(axis=0) for indices in outputs]
     return np.stack([*parts, mixture] if selection.residual else parts)
 
 
@@ -177,9 +180,8 @@ def _quantised(x: np.ndarray, bits: int) -> np.ndarray:
 
 def _peaks(block: np.ndarray, residual: bool) -> np.ndarray:
     """Largest magnitude of each output of ``[K, C, n]``."""
-    if residual:
-        block = np.concatenate([block[:-1], (block[-1] - block[:-1].sum(axis=0))[None]])
-    return np.abs(block).max(axis=(1, 2), initial=0.0)
+    rows = [*block[:-1], block[-1] - block[:-1].sum(axis=0)] if residual else block
+    return np.array([max(row.max(initial=0), -row.min(initial=0)) for row in rows])
 
 
 def _common_gain(peak: float, bits: int | None) -> float:
@@ -187,13 +189,3 @@ def _common_gain(peak: float, bits: int | None) -> float:
     ceiling = 1 - 2.0 ** (1 - bits) if bits else 1.0
     tolerance = 2.0**-bits if bits else 0.0  # half a step is rounded away
     return ceiling / peak if peak > ceiling + tolerance else 1.0
-
-
-def _read_back(spool: Spool, gain: float) -> Iterator[np.ndarray]:
-    """The spooled outputs ``[K, C, n]``, scaled."""
-    spool.rewind()
-    while len(rows := spool.read(_ROWS)):
-        block = np.ascontiguousarray(rows.transpose(1, 2, 0))
-        if gain != 1:
-            block *= np.float32(gain)
-        yield block

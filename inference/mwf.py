@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dsp.stft import StreamSTFT
-from inference.spectral import Network, Predictor, Spectral, Synthesis
+from inference.spectral import Network, Predictor, Spectral, Synthesis, no_frames
 from inference.spool import Spool
 from inference.wiener import WienerFilter
 
@@ -46,8 +46,9 @@ class WienerStream:
                         self._filter.observe(magnitudes, spectra)
             synthesis = Synthesis(self._how)
             for spectra, magnitudes in self._again():
-                yield synthesis.push(self._filter.apply(magnitudes, spectra[..., : self._how.bins]))
-            yield synthesis.finish(self._predictor.samples)
+                stems = self._filter.apply(magnitudes, spectra[..., : self._how.bins])
+                yield synthesis.push(stems.shape[2], lambda channel, part, stems=stems: stems[:, channel, part])
+            yield synthesis.push(0, no_frames, self._predictor.samples)
         finally:
             self._mixture.close()
             self._magnitudes.close()

@@ -335,7 +335,7 @@ def _spectral(facts: Any, options: Options) -> Spectral:
         unit = 64 * config["frame_step"] / facts.sample_rate  # the network halves time six times
         segment = 64 * max(1, round(options.segment / unit))
     return Spectral(
-        stft=SpleeterSTFT(config["frame_length"], config["frame_step"]),
+        stft=SpleeterSTFT(config["frame_length"], config["frame_step"], workers=engines.threads()),
         sources=len(facts.sources),
         channels=facts.channels,
         bins=config["frequency_bins"],
@@ -344,6 +344,7 @@ def _spectral(facts: Any, options: Options) -> Spectral:
         batch=options.batch,
         exponent=options.exponent,
         extension=options.mask_extension,
+        threads=engines.threads(),
     )
 
 

@@ -5,7 +5,9 @@ Segmentation and masks as in deezer/spleeter 2.4 (``spleeter/model/__init__.py``
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +26,8 @@ def ratio_masks(
     magnitudes: np.ndarray, exponent: float = 2.0, bins: int | None = None, extension: str = "zeros"
 ) -> np.ndarray:
     """Share of every source in every bin: ``[S, C, T, F]`` -> float32 ``[S, C, T, bins]``; sums to 1 below F.
+
+    The axes between S and F are free.
 
     ``m_i = (o_i^p + eps/S) / (sum_j o_j^p + eps)`` with p = ``exponent``. Bins from F to ``bins`` get nothing
     (``extension='zeros'``) or the mean of the mask over the F bins (``'average'``). ValueError for another extension.
@@ -49,7 +53,8 @@ def ratio_masks(
 class Spectral:
     """How a magnitude network is driven: transform, network input, masks, overlap.
 
-    ``segment`` and ``hop`` are frames (``hop == segment``: side by side, as the original), ``batch`` segments per call.
+    ``segment`` and ``hop`` are frames (``hop == segment``: side by side, as the original), ``batch`` segments per call,
+    ``threads`` for masks and inverse transforms (the network has its own).
     """
 
     stft: SpleeterSTFT
@@ -61,6 +66,7 @@ class Spectral:
     batch: int = 1
     exponent: float = 2.0
     extension: str = "zeros"
+    threads: int = 1
 
 
 class Predictor:
@@ -134,23 +140,36 @@ class Predictor:
 
 
 class Synthesis:
-    """Stem spectra in, stem waveforms out: ``[S, C, t, F]`` -> ``[S, C, n]``."""
+    """Stem spectra in, stem waveforms out, channel by channel in as many threads as ``how`` allows."""
 
     def __init__(self, how: Spectral):
-        self._shape = (how.sources, how.channels)
-        self._rows = how.sources * how.channels
-        self._istft = StreamISTFT(how.stft, self._rows)
+        self._how = how
+        alone = SpleeterSTFT(how.stft.frame_length, how.stft.frame_step)  # without threads inside our threads
+        self._channels = [StreamISTFT(alone, how.sources) for _ in range(how.channels)]
 
-    def push(self, spectra: np.ndarray) -> np.ndarray:
-        """The samples that these frames finish."""
-        return self._samples(self._istft.push(spectra.reshape(self._rows, *spectra.shape[2:])))
+    def push(self, frames: int, spectra: Callable[[int, slice], np.ndarray], length: int | None = None) -> np.ndarray:
+        """The samples ``[S, C, n]`` that ``frames`` more frames finish.
 
-    def finish(self, length: int) -> np.ndarray:
-        """The rest of a signal of ``length`` samples."""
-        return self._samples(self._istft.push(np.zeros((self._rows, 0, 1), np.complex64), last=True, length=length))
+        ``spectra(c, part)`` gives those of channel c and a slice of the frames, ``[S, t, F]``. With ``length``, the
+        number of samples of the whole song, these frames were the last.
+        """
 
-    def _samples(self, flat: np.ndarray) -> np.ndarray:
-        return flat.reshape(*self._shape, flat.shape[-1])
+        def run(channel: int) -> list[np.ndarray]:
+            istft = self._channels[channel]
+            parts = [slice(start, start + RENDER_FRAMES) for start in range(0, frames, RENDER_FRAMES)]
+            samples = [istft.push(spectra(channel, part)) for part in parts]
+            if length is not None:
+                samples.append(istft.push(np.zeros((self._how.sources, 0, 1), np.complex64), last=True, length=length))
+            return samples
+
+        every = range(self._how.channels)
+        pieces = list(_pool(self._how.threads).map(run, every) if self._how.threads > 1 else map(run, every))
+        count = sum(piece.shape[-1] for piece in pieces[0])
+        out = np.empty((self._how.sources, len(pieces), count), np.float32)
+        for channel, samples in enumerate(pieces):
+            if samples:
+                np.concatenate(samples, axis=-1, out=out[:, channel])
+        return out
 
 
 class MaskedStream:
@@ -163,22 +182,35 @@ class MaskedStream:
 
     def push(self, block: np.ndarray) -> np.ndarray:
         """The samples that ``block`` makes final; often none, then those of a whole segment."""
-        return self._render(self._predictor.push(block), None)
+        pieces = [self._render(*pair) for pair in self._predictor.push(block)]
+        return np.concatenate(pieces, axis=-1) if len(pieces) > 1 else pieces[0] if pieces else self._nothing()
 
     def finish(self) -> Iterator[np.ndarray]:
         """The rest; as many samples have come out then as went in."""
-        nothing = np.zeros((self._how.channels, 0), np.float32)
-        yield self._render(self._predictor.push(nothing, last=True), self._synthesis.finish)
+        for pair in self._predictor.push(np.zeros((self._how.channels, 0), np.float32), last=True):
+            yield self._render(*pair)
+        yield self._synthesis.push(0, no_frames, self._predictor.samples)
 
-    def _render(self, pairs: Iterator[tuple[np.ndarray, np.ndarray]], finish: Callable | None) -> np.ndarray:
+    def _nothing(self) -> np.ndarray:
+        return np.zeros((self._how.sources, self._how.channels, 0), np.float32)
+
+    def _render(self, spectra: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
+        """Masks ``magnitudes [S, C, t, F]`` make of ``spectra [C, t, B]``, and what becomes audible by them."""
         how = self._how
         bins = how.stft.bins if how.extension == "average" else how.bins
-        pieces = [np.zeros((how.sources, how.channels, 0), np.float32)]
-        for spectra, magnitudes in pairs:
-            for start in range(0, spectra.shape[1], RENDER_FRAMES):
-                few = slice(start, start + RENDER_FRAMES)
-                masks = ratio_masks(magnitudes[:, :, few], how.exponent, bins, how.extension)
-                pieces.append(self._synthesis.push(masks * spectra[:, few, :bins]))
-        if finish:
-            pieces.append(finish(self._predictor.samples))
-        return np.concatenate(pieces, axis=-1)
+
+        def masked(channel: int, part: slice) -> np.ndarray:
+            masks = ratio_masks(magnitudes[:, channel, part], how.exponent, bins, how.extension)
+            return masks * spectra[channel, part, :bins]
+
+        return self._synthesis.push(spectra.shape[1], masked)
+
+
+def no_frames(channel: int, part: slice) -> np.ndarray:
+    """For `Synthesis.push` at the end of a song."""
+    raise AssertionError("no frames, no spectra")
+
+
+@functools.lru_cache(maxsize=4)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="render")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ class Spool:
 
     def write(self, rows: np.ndarray) -> None:
         """Append ``[n, *row]``; only before the first `read`."""
-        self._file.write(np.ascontiguousarray(rows, np.float32).data.cast("B") if rows.size else b"")
+        if rows.size:
+            self._file.write(np.ascontiguousarray(rows, np.float32).data.cast("B"))
         self.rows += len(rows)
 
     def rewind(self) -> None:
@@ -37,12 +39,36 @@ class Spool:
 
     def read(self, rows: int) -> np.ndarray:
         """The next ``rows`` rows ``[n, *row]``, fewer at the end."""
-        data = self._file.read(rows * self._values * 4)
-        return np.frombuffer(data, np.float32).reshape(-1, *self._row)
+        data = bytearray(rows * self._values * 4)
+        count = self._file.readinto(data)
+        return np.frombuffer(data, np.float32)[: count // 4].reshape(-1, *self._row)
 
     def close(self) -> None:
         """Give the disk space back."""
         self._file.close()
+
+
+class BlockSpool:
+    """Arrays of float32 written one after another and read again as they were written, any number of times."""
+
+    def __init__(self, folder: Path | None = None):
+        self._spool = Spool((), folder)
+        self._shapes: list[tuple[int, ...]] = []
+
+    def write(self, block: np.ndarray) -> None:
+        """Append an array of any shape."""
+        self._spool.write(block.reshape(-1))
+        self._shapes.append(block.shape)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """The arrays, in order; they may be changed."""
+        self._spool.rewind()
+        for shape in self._shapes:
+            yield self._spool.read(math.prod(shape)).reshape(shape)
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._spool.close()
 
 
 class SpooledFifo:

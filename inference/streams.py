@@ -206,6 +206,8 @@ class ChannelGroups:
             yield self._join(parts)
 
     def _join(self, parts: list[np.ndarray]) -> np.ndarray:
+        if len(self._groups) == 1 and len(self._groups[0]) == self._width:
+            return parts[0]
         out = np.empty((len(parts[0]), sum(map(len, self._groups)), parts[0].shape[-1]), np.float32)
         for group, part in zip(self._groups, parts, strict=True):
             alone = len(group) == 1 and self._width > 1
