@@ -40,9 +40,10 @@ def bss_eval_v4(
 
     Raises ``ValueError`` for shapes that do not fit, a window or hop that is not positive, samples that are not finite.
 
-    Where references are band-limited or repeat a channel, the filters are not unique to working precision. museval's own
-    SIR, SAR and ISR then change when the channels are merely swapped, and this differs from it by as much: over 42 coded
-    excerpts of MUSDB18, the largest difference of an excerpt is 4e-4 dB in the median and 0.6 dB in the worst, for both.
+    Where references are band-limited or repeat a channel, the filters are not unique to working precision. museval's
+    own SIR, SAR and ISR then change when the channels are merely swapped, and this differs from it by as much: over 42
+    coded excerpts of MUSDB18, the largest difference of an excerpt is 4e-4 dB in the median and 0.6 dB in the worst,
+    for both.
 
     References: Vincent, Gribonval, Févotte (2006); Stöter, Liutkus, Ito, "The 2018 Signal Separation Evaluation
     Campaign" (2018).
