@@ -54,7 +54,7 @@ def parser() -> Parser:
     machine.add_argument("--device", default="auto", metavar="NAME", help=text)
     text = "program: exported and cached (CPU) | eager | auto (default)"
     machine.add_argument("--engine", choices=("auto", "program", "eager"), default="auto", help=text)
-    text = "float32 (default) | bf16: faster on CPUs that have it, stems differ by about -45 dB"
+    text = "float32 (default) | bf16: faster on CPUs that have it; stems deviate by -35 to -50 dB"
     machine.add_argument("--precision", choices=("float32", "bf16"), default="float32", help=text)
     machine.add_argument("--offline", action="store_true", help="never download weights")
     loud = machine.add_mutually_exclusive_group()
