@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import paddle
+import paddle.nn.functional as F
 from paddle.autograd import PyLayer
 
 # Values of the library's enumerations
@@ -27,6 +28,7 @@ _LAYOUT_QUERY = {_SRC: 129, _DIFF_SRC: 130, _WEIGHTS: 131, _DIFF_WEIGHTS: 132, _
 _INPUTS = {_SRC, _WEIGHTS, _BIAS, _DIFF_DST}
 _LIBRARY_ALLOCATES = ctypes.c_void_p(2**64 - 1)
 _Dims = ctypes.c_int64 * 12
+_FEW = 4  # channels; the library works in blocks of 16, and some of its kernels are slow when most of a block is empty
 
 
 class _Argument(ctypes.Structure):
@@ -210,32 +212,58 @@ class _Plan:
 _plan = functools.lru_cache(maxsize=256)(_Plan)
 
 
+def _compute(kind: str, x, weight, bias, stride: tuple, dilation: tuple, padding: tuple) -> paddle.Tensor:
+    """The forward pass, outside of the gradient tape."""
+    if kind == "deconvolution" and weight.shape[1] < _FEW:  # a matrix product, which Paddle's operator is
+        return F.conv2d_transpose(x, weight, bias, list(stride), list(padding))
+    plan = _plan(kind, tuple(x.shape), tuple(weight.shape), bias is not None, stride, dilation, padding)
+    y = paddle.empty(plan.output_shape)
+    plan.forward({_SRC: x, _WEIGHTS: weight, _DST: y} | ({} if bias is None else {_BIAS: bias}))
+    return y
+
+
+def _gradient_of_few(dy, weight, dilation: tuple, padding: tuple) -> paddle.Tensor:
+    """Gradient of a stride-1 convolution's input as a forward pass with the kernel turned round."""
+    turned = weight.flip([2, 3]).transpose([1, 0, 2, 3]).contiguous()
+    return _compute("convolution", dy, turned, None, (1, 1), dilation, _rest(weight, dilation, padding))
+
+
+def _rest(weight, dilation: tuple, padding: tuple) -> tuple[int, ...]:
+    """What full padding has more than ``padding`` on each side."""
+    reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True) for _ in range(2)]
+    return tuple(full - given for full, given in zip(reach, padding, strict=True))
+
+
 class _Convolution(PyLayer):
     @staticmethod
-    def forward(ctx, x, weight, bias, kind, stride, dilation, padding):
+    def forward(ctx, x, weight, bias, *how):
         x, weight = x.contiguous(), weight.contiguous()
-        plan = _plan(kind, tuple(x.shape), tuple(weight.shape), bias is not None, stride, dilation, padding)
-        y = paddle.empty(plan.output_shape)
-        plan.forward({_SRC: x, _WEIGHTS: weight, _DST: y} | ({} if bias is None else {_BIAS: bias}))
         ctx.save_for_backward(x, weight)
-        ctx.plan, ctx.with_data, ctx.with_weights = plan, not x.stop_gradient, not weight.stop_gradient
-        return y
+        ctx.how, ctx.bias = how, None if bias is None else bias.shape
+        ctx.with_data, ctx.with_weights = not x.stop_gradient, not weight.stop_gradient
+        return _compute(how[0], x, weight, bias, *how[1:])
 
     @staticmethod
     def backward(ctx, dy):
         x, weight = ctx.saved_tensor()
-        plan, dy = ctx.plan, dy.contiguous()
+        kind, stride, dilation, padding = ctx.how
+        plan = _plan(kind, tuple(x.shape), tuple(weight.shape), ctx.bias is not None, stride, dilation, padding)
+        dy = dy.contiguous()
         dx = dw = db = None
         if ctx.with_data:
-            dx = paddle.empty(x.shape)
-            plan.backward_data({_DIFF_SRC: dx, _WEIGHTS: weight, _DIFF_DST: dy})
+            few = kind == "convolution" and stride == (1, 1) and x.shape[1] < _FEW
+            if few and min(_rest(weight, dilation, padding)) >= 0:
+                dx = _gradient_of_few(dy, weight, dilation, padding)
+            else:
+                dx = paddle.empty(x.shape)
+                plan.backward_data({_DIFF_SRC: dx, _WEIGHTS: weight, _DIFF_DST: dy})
         if ctx.with_weights:
             dw = paddle.empty(weight.shape)
             tensors = {_SRC: x, _DIFF_WEIGHTS: dw, _DIFF_DST: dy}
-            if plan.bias:
-                db = tensors[_DIFF_BIAS] = paddle.empty(plan.bias_shape)
+            if ctx.bias is not None:
+                db = tensors[_DIFF_BIAS] = paddle.empty(ctx.bias)
             plan.backward_weights(tensors)
-        return (dx, dw, db) if plan.bias else (dx, dw)
+        return (dx, dw) if ctx.bias is None else (dx, dw, db)
 
 
 def conv2d(

@@ -11,6 +11,7 @@ CASES = {
     "plain": ("conv2d", (2, 3, 9, 7), (4, 3, 3, 3), {}),
     "same stride 2": ("conv2d", (1, 2, 64, 128), (16, 2, 5, 5), {"stride": (2, 2), "padding": (1, 2, 1, 2)}),
     "dilated": ("conv2d", (2, 1, 16, 16), (2, 1, 4, 4), {"padding": (3, 3, 3, 3), "dilation": (2, 2)}),
+    "dilated, lopsided": ("conv2d", (2, 2, 12, 10), (5, 2, 3, 4), {"padding": (0, 1, 2, 3), "dilation": (1, 2)}),
     "wide": ("conv2d", (1, 64, 8, 8), (128, 64, 5, 5), {"stride": (2, 2), "padding": (1, 2, 1, 2)}),
     "transposed": ("conv2d_transpose", (2, 6, 5, 4), (6, 3, 3, 3), {}),
     "transposed same": ("conv2d_transpose", (1, 64, 4, 8), (64, 32, 5, 5), {"stride": (2, 2), "padding": (1, 2, 1, 2)}),
