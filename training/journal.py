@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from runtime import console
 from runtime.files import atomic_write
 from training.state import State
@@ -31,7 +29,7 @@ class Journal:
         self.segments_per_step = segments_per_step
         limits = [train.steps, None if train.epochs is None else round(train.epochs * steps_per_epoch)]
         self.last_step = min(limit for limit in limits if limit is not None)
-        self.recent: list[tuple[float, float, float]] = []  # loss, seconds of waiting, seconds of everything
+        self.recent: list[dict[str, float]] = []  # losses and seconds of the steps since the last line
         self.writer: Any = None
 
     def begin(self, state: State) -> None:
@@ -47,20 +45,21 @@ class Journal:
         self, state: State, losses: Mapping[str, float], lr: float, norm: float, times: tuple[float, float]
     ) -> None:
         """After an update. ``times``: seconds spent waiting for data, and altogether."""
-        self.recent.append((losses["loss"], *times))
+        self.recent.append({**losses, "waited": times[0], "seconds": times[1]})
         if not self.speaks or (state.step % self.train.log_every and state.step != self.last_step):
             return
-        loss, waited, whole = np.sum(self.recent, axis=0)
-        count, self.recent = len(self.recent), []
-        speed = count * self.segments_per_step / whole
-        left = max(self.last_step - state.step, 0) * whole / count
-        terms = "  ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "loss")
+        count, seconds = len(self.recent), sum(line["seconds"] for line in self.recent)
+        waiting = sum(line["waited"] for line in self.recent) / seconds
+        mean = {name: sum(line[name] for line in self.recent) / count for name in losses}
+        self.recent = []
+        speed = count * self.segments_per_step / seconds
+        left = max(self.last_step - state.step, 0) * seconds / count
         console.log(
-            f"step {state.step:>{len(str(self.last_step))}}/{self.last_step}  epoch {state.epoch + 1}  "
-            f"loss {loss / count:.5g}  ({terms})  lr {lr:.2e}  norm {norm:.3g}  {speed:.3g} segments/s  "
-            f"data {waited / whole:.0%} compute {1 - waited / whole:.0%}  {duration(left)} left"
+            f"step {state.step:>{len(str(self.last_step))}}/{self.last_step}  epoch {state.epoch + 1}  {scores(mean)}  "
+            f"lr {lr:.2e}  norm {norm:.3g}  {speed:.3g} segments/s  "
+            f"data {waiting:.0%} compute {1 - waiting:.0%}  {duration(left)} left"
         )
-        self._curves("train", losses | {"lr": lr, "norm": norm, "segments_per_second": speed}, state.step)
+        self._curves("train", mean | {"lr": lr, "norm": norm, "segments_per_second": speed}, state.step)
 
     def record(self, state: State, better: bool) -> None:
         """After a validation that entered the history."""
@@ -76,7 +75,7 @@ class Journal:
         if self.speaks and valid is not None:
             console.log(f"at the end  validation {scores(valid)}")
 
-    def audio(self, state: State, listen: Callable[[], Mapping[str, np.ndarray]], sample_rate: int) -> None:
+    def audio(self, state: State, listen: Callable[[], Mapping[str, Any]], sample_rate: int) -> None:
         """For VisualDL, which takes mono: the waveforms ``[C, N]`` by name that ``listen`` makes."""
         if self.writer:
             for name, wave in listen().items():
