@@ -1,0 +1,260 @@
+"""The documents: links, commands, configurations and error sentences that exist, the same in both languages."""
+
+import ast
+import functools
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ENGLISH = {path.name: path for path in PAGES if path.parent.name == "en"} | {"README": ROOT / "README.md"}
+CHINESE = {path.name: path for path in PAGES if path.parent.name == "zh"} | {"README": ROOT / "README.zh.md"}
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
+MACHINE_PATH = re.compile(r"(?<![\w.~/:}>-])(?:/(?:work|home|root|tmp|mnt|opt|usr|var|Users)\b|[A-Z]:\\)")
+ENDS_COMMAND = {";", "&&", "||", "|", "&", ">", "2>", "<"}
+CONFIGURED = {"run_spleeter.py", "eval.py"}  # take -c NAME and key=value
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+each_pair = pytest.mark.parametrize("name", sorted(ENGLISH))
+
+
+def prose(page: Path) -> str:
+    """The page without its fenced blocks."""
+    return FENCE.sub("", page.read_text("utf-8"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for name, body in FENCE.findall(page.read_text("utf-8")) if name == language]
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links, by GitHub's rule."""
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for _, title in HEADING.findall(prose(page))}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command in the page's shell blocks, loops and their like taken apart."""
+    found: list[list[str]] = []
+    for line in "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if word not in ENDS_COMMAND:
+                words.append(word)
+                continue
+            found += [words] if words else []
+            words = []
+    return found
+
+
+def python_commands(page: Path) -> list[list[str]]:
+    """What follows ``python`` in the page's commands, but for ``python -c``."""
+    calls = [words[words.index("python") + 1 :] for words in commands(page) if "python" in words]
+    return [call for call in calls if call[0] != "-c"]
+
+
+def program(call: list[str]) -> tuple[str, ...]:
+    """The part of a call that names the program: a script, or ``-m`` and a module with its subcommand."""
+    if call[0] != "-m":
+        return (call[0],)
+    return ("-m", *call[1:3]) if call[1] == "pretrained" else ("-m", call[1])
+
+
+@functools.cache
+def help_of(name: tuple[str, ...]) -> str:
+    done = subprocess.run([sys.executable, *name, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"python {' '.join(name)} --help: {done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def helps():
+    """Ask all programs for their help at once: each is a process of its own."""
+    names = {program(call) for page in PAGES for call in python_commands(page)}
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(help_of, (name for name in names if _exists(name))))
+
+
+def _exists(name: tuple[str, ...]) -> bool:
+    if name[0] != "-m":
+        return (ROOT / name[0]).is_file()
+    path = ROOT.joinpath(*name[1].split("."))
+    return path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+
+
+def _flags(text: str) -> dict[str, list[str]]:
+    """Flag → the choices that its help lists, if any."""
+    found = {flag: [] for flag in re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", text)}
+    for flag, choices in re.findall(r"(?<![\w-])(--?[A-Za-z][\w-]*) \{([^}]+)\}", text):
+        found[flag] = re.sub(r"\s", "", choices).split(",")
+    return found
+
+
+@functools.cache
+def keys() -> frozenset[str]:
+    """Dotted keys of Spleeter's configurations."""
+
+    def leaves(tree: dict, prefix: str = ""):
+        for name, value in tree.items():
+            yield f"{prefix}{name}"
+            if isinstance(value, dict):
+                yield from leaves(value, f"{prefix}{name}.")
+
+    return frozenset(leaves(yaml.safe_load((ROOT / "configs" / "spleeter" / "base.yaml").read_text("utf-8"))))
+
+
+# --------------------------------------------------------------------------------------------------------- every page
+
+
+@each_page
+def test_relative_links_resolve(page):
+    wrong = []
+    for target in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        other = (page.parent / path).resolve() if path else page
+        if not other.exists() or (anchor and anchor not in anchors(other)):
+            wrong.append(target)
+    assert not wrong
+
+
+@each_page
+def test_no_path_of_a_machine(page):
+    assert not [line for line in page.read_text("utf-8").splitlines() if MACHINE_PATH.search(line)]
+
+
+@each_page
+def test_commands_name_programs_and_flags_that_exist(page):
+    wrong = []
+    for call in python_commands(page):
+        name = program(call)
+        if not _exists(name):
+            wrong.append(f"{name[-1]} does not exist")
+            continue
+        known = _flags(help_of(name))
+        rest = call[len(name) :]
+        for word, value in pairwise([*rest, ""]):
+            flag = word.partition("=")[0]
+            if re.match(r"--?[A-Za-z]", word) and flag not in known:
+                wrong.append(f"{' '.join(name)} has no {flag}")
+            elif known.get(word) and value not in known[word]:
+                wrong.append(f"{' '.join(name)} {word} cannot be {value}")
+    assert not wrong
+
+
+@each_page
+def test_commands_name_configurations_and_keys_that_exist(page):
+    wrong = []
+    for call in python_commands(page):
+        if Path(call[0]).name not in CONFIGURED:
+            continue
+        if "-c" in call and not (ROOT / "configs" / f"{call[call.index('-c') + 1]}.yaml").is_file():
+            wrong.append(call[call.index("-c") + 1])
+        wrong += [word for word in call if re.match(r"[a-z_.]+=", word) and word.partition("=")[0] not in keys()]
+    assert not wrong
+
+
+@each_page
+def test_make_targets_exist(page):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert {words[1] for words in commands(page) if words[0] == "make"} <= targets
+
+
+@each_page
+def test_keys_in_the_text_exist(page):
+    groups = r"(?:model|separation|data|train)"
+    named = set(re.findall(rf"`({groups}\.[a-z_.]+[a-z])(?:=[^`]*)?`", prose(page)))
+    assert not named - keys() - {"model.index"}  # a file of TensorFlow's
+
+
+@each_page
+def test_python_examples_are_python(page):
+    for body in blocks(page, "python"):
+        for node in ast.walk(ast.parse(body)):
+            if isinstance(node, ast.ImportFrom):
+                module = ROOT.joinpath(*node.module.split("."))
+                assert module.is_dir() or module.with_suffix(".py").is_file(), node.module
+
+
+@each_page
+def test_yaml_and_json_examples_parse(page):
+    for body in blocks(page, "yaml"):
+        assert yaml.safe_load(body)
+    for body in blocks(page, "json"):
+        assert json.loads(body)
+
+
+# ------------------------------------------------------------------------------------------------------ both languages
+
+
+def test_both_languages_have_the_same_pages():
+    assert ENGLISH.keys() == CHINESE.keys()
+
+
+@each_pair
+def test_both_languages_have_the_same_shape(name):
+    english, chinese = ENGLISH[name], CHINESE[name]
+    assert [len(marks) for marks, _ in HEADING.findall(prose(english))] == [
+        len(marks) for marks, _ in HEADING.findall(prose(chinese))
+    ]
+    for shape in (lambda page: prose(page).count("\n|"), lambda page: Counter(map(tuple, commands(page)))):
+        assert shape(english) == shape(chinese)
+
+
+# ----------------------------------------------------------------------------------------------------- error sentences
+
+
+def _text(node: ast.AST) -> str | None:
+    """A string of the program with ``…`` in the place of what varies; None for what is no string."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) or "…" for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return "".join(_text(side) or "…" for side in (node.left, node.right))
+    return None
+
+
+@functools.cache
+def sentences_of_the_program() -> str:
+    """All strings of the program, one a line, backticks as apostrophes."""
+    found = []
+    for path in sorted(ROOT.rglob("*.py")):
+        if path.relative_to(ROOT).parts[0] not in (".venv", "tests", "benchmarks"):
+            tree = ast.parse(path.read_text("utf-8"))
+            found += [text for text in map(_text, ast.walk(tree)) if text and " " in text]
+    return "\n".join(text.replace("`", "'").replace("\n", " ") for text in found)
+
+
+def _quoted(page: Path) -> list[str]:
+    """Messages in the first column of the tables of a troubleshooting page."""
+    rows = [line.split(" | ")[0] for line in page.read_text("utf-8").splitlines() if line.startswith("| `")]
+    return [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
+
+
+def test_both_languages_explain_the_same_messages():
+    assert _quoted(ENGLISH["troubleshooting.md"]) == _quoted(CHINESE["troubleshooting.md"])
+
+
+def test_explained_messages_are_those_of_the_program():
+    said = sentences_of_the_program()
+    lost = []
+    for message in _quoted(ENGLISH["troubleshooting.md"]):
+        parts = [part.strip(" ;:.,()") for part in message.removeprefix("warning: ").split("…")]
+        lost += [f"{part!r} of {message!r}" for part in parts if len(part) > 3 and part not in said]
+    assert not lost
