@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsp import audio
 from inference import files, naming, planning
@@ -14,6 +15,9 @@ from inference.files import SeparationReport
 from runtime import console
 from runtime.errors import UserError
 from runtime.files import require_writable, write_json
+
+if TYPE_CHECKING:
+    from inference.separator import Separator
 
 
 def separate_all(options: Namespace) -> int:
@@ -39,6 +43,29 @@ def separate_all(options: Namespace) -> int:
     if options.json:
         require_writable(Path(options.json).resolve().parent)
 
+    done = {path: options.skip_existing and all(map(Path.exists, files.values())) for path, files in jobs.items()}
+    separator = None if all(done.values()) else _separator(plan, options)
+    console.log(f"input: {_count(len(inputs), 'file')}" + (f", {inputs[0]}" if len(inputs) == 1 else ""))
+
+    reports = [SeparationReport("", error=str(problem)) for problem in problems]
+    for problem in problems:
+        console.warn(str(problem))
+    for number, path in enumerate(inputs, 1):
+        if done[path]:
+            report = SeparationReport(str(path), skipped=True)
+        else:
+            report = _one(separator, path, output, selection, options)
+        console.log(f"[{number}/{len(inputs)}] {_sentence(report)}")
+        reports.append(report)
+    elapsed = time.perf_counter() - started
+    if options.json:
+        running = {} if separator is None else _facts(separator)
+        write_json(options.json, {**running, "elapsed": elapsed, "files": [asdict(report) for report in reports]})
+    _conclude(reports, output, elapsed)
+    return 1 if any(report.error for report in reports) else 0
+
+
+def _separator(plan: planning.Plan, options: Namespace) -> Separator:
     from inference.separator import Separator
 
     separator = Separator(
@@ -55,19 +82,9 @@ def separate_all(options: Namespace) -> int:
     )
     console.log(f"weights: {separator.name}, {separator.weights_path} ({separator.weights_hash})")
     console.log(f"engine: {separator.engine}")
-    console.log(f"input: {_count(len(inputs), 'file')}" + (f", {inputs[0]}" if len(inputs) == 1 else ""))
-
-    reports = [SeparationReport("", error=str(problem)) for problem in problems]
-    for problem in problems:
-        console.warn(str(problem))
-    for number, path in enumerate(inputs, 1):
-        report = _one(separator, path, output, selection, options)
-        console.log(f"[{number}/{len(inputs)}] {_sentence(report)}")
-        reports.append(report)
-    if options.json:
-        write_json(options.json, _summary(separator, reports, time.perf_counter() - started))
-    _conclude(reports, output, time.perf_counter() - started)
-    return 1 if any(report.error for report in reports) else 0
+    for key, value in asdict(separator.options).items():
+        console.detail(f"  {key}: {value}")
+    return separator
 
 
 def _plan(options: Namespace) -> planning.Plan:
@@ -81,10 +98,10 @@ def _plan(options: Namespace) -> planning.Plan:
 
 
 def _one(
-    separator: object, path: Path, output: Path, selection: naming.Selection, options: Namespace
+    separator: Separator, path: Path, output: Path, selection: naming.Selection, options: Namespace
 ) -> SeparationReport:
     """Separate one file; what is wrong with it goes into the report."""
-    with console.progress(1000, f"{path.name}", "‰") as bar:
+    with console.progress(100, path.name, "%") as bar:
         try:
             return files.separate_file(
                 separator,
@@ -96,8 +113,7 @@ def _one(
                 selection,
                 options.offset,
                 options.duration,
-                options.skip_existing,
-                progress=lambda share: bar.update(int(share * 1000) - bar.n),
+                progress=lambda share: bar.update(int(share * 100) - bar.n),
             )
         except UserError as error:
             console.warn(f"{path}: {error}")
@@ -120,7 +136,7 @@ def _sentence(report: SeparationReport) -> str:
     return f"{text} -> {', '.join(map(str, written))}"
 
 
-def _summary(separator: object, reports: Sequence[SeparationReport], elapsed: float) -> dict:
+def _facts(separator: Separator) -> dict:
     return {
         "network": separator.name,
         "weights": separator.weights_path,
@@ -128,8 +144,6 @@ def _summary(separator: object, reports: Sequence[SeparationReport], elapsed: fl
         "device": separator.device,
         "engine": separator.engine,
         "options": asdict(separator.options),
-        "elapsed": elapsed,
-        "files": [asdict(report) for report in reports],
     }
 
 

@@ -65,7 +65,6 @@ def separate_file(
     selection: Selection | None = None,
     offset: float = 0.0,
     duration: float | None = None,
-    skip_existing: bool = False,
     progress: Callable[[float], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> SeparationReport:
@@ -76,7 +75,6 @@ def separate_file(
         bitrate: of lossy formats: bit/s, or text like ``320k``
         template: names of the files, see `inference.naming.targets`
         selection: which stems to write; all of them by default
-        skip_existing: do nothing if all files are there
         progress, cancel: as in `Separator.separate`
 
     The outputs have the input's length, sample rate and channels. Where an output would clip, all of them get one
@@ -90,9 +88,6 @@ def separate_file(
     selection = selection or select(separator.sources)
     files = targets(path, output, selection.names, audio.suffix(format)[1:], template)
     report = SeparationReport(str(path), outputs={name: str(target) for name, target in files.items()})
-    if skip_existing and all(target.exists() for target in files.values()):
-        report.skipped = True
-        return report
     started = time.perf_counter()
     info = audio.probe(path)
     start, frames = _range(path, info, offset, duration)

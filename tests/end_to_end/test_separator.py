@@ -113,8 +113,13 @@ def test_options_reach_the_separation(place):
     report = json.loads((place / "options.json").read_text())
     assert report["options"]["overlap"] == 0.5
     assert report["options"]["mwf"] is True
+    before = files[0].stat().st_mtime_ns
     out, _ = separator(place, song, *options, "-o", "options", "--skip-existing")
     assert "skipped 1 song" in out
+    assert files[0].stat().st_mtime_ns == before
+    files[1].unlink()
+    out, _ = separator(place, song, *options, "-o", "options", "--skip-existing")
+    assert "wrote 2 files" in out
 
 
 @pytest.mark.parametrize(

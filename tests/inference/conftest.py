@@ -13,6 +13,14 @@ SMALL = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def programs(tmp_path_factory):
+    """Exported programs of the tests stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PADDLESTEMS_CACHE", str(tmp_path_factory.mktemp("programs")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_options() -> dict:
     """Options of a two-stem network that separates a second in milliseconds: 8 kHz, 192 of 257 bins."""

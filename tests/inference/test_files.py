@@ -112,17 +112,6 @@ def test_empty_song(small_model, tmp_path):
         assert all(read(path).shape == (2, 0) for path in report.outputs.values())
 
 
-def test_existing_files_can_be_skipped(small_model, song, tmp_path):
-    separator = Separator.from_model(small_model)
-    assert not separate_file(separator, song, tmp_path, skip_existing=True).skipped
-    target = tmp_path / "song" / "vocals.wav"
-    target.write_bytes(b"mine")
-    assert separate_file(separator, song, tmp_path, skip_existing=True).skipped
-    assert target.read_bytes() == b"mine"
-    (tmp_path / "song" / "accompaniment.wav").unlink()
-    assert not separate_file(separator, song, tmp_path, skip_existing=True).skipped
-
-
 @pytest.mark.parametrize("options", [{"format": "wav16"}, {"format": "float32"}])
 @pytest.mark.parametrize("mwf", [False, True])
 def test_interruption_leaves_nothing(small_model, song, tmp_path, options, mwf):

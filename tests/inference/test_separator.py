@@ -8,6 +8,7 @@ from inference import Cancelled, Options, Separator
 from inference.spectral import ratio_masks
 from inference.wiener import wiener
 from runtime.errors import UserError
+from tests.parity import golden
 
 HOP = 128
 
@@ -62,6 +63,30 @@ def test_any_rate(small_model, noise, rate, samples):
 )
 def test_any_option(small_model, noise, options):
     check_contract(Separator.from_model(small_model, **options), noise(3, 9973), 11025)
+
+
+@pytest.mark.parametrize("engine", ["eager", "program"])
+@pytest.mark.parametrize(
+    "name", ["2stems_small", "2stems_small_average", "2stems_small_mwf", "4stems_small", "5stems_small"]
+)
+def test_equals_the_original(shared_parity, name, engine):
+    import models
+    import pretrained
+    from models.spleeter_config import from_official
+
+    case = golden.load(shared_parity / f"spleeter_{name}.npz")
+    model = models.create("spleeter_2stems", **from_official(case.config))
+    pretrained.load_reference_state(model, case.state)
+    separator = Separator.from_model(
+        model,
+        engine,
+        exponent=case.config["separation_exponent"],
+        mask_extension=case.config["mask_extension"],
+        mwf=case.config.get("MWF", False),
+    )
+    for stem, waveform in separator.separate(case.inputs["waveform"].T).items():
+        comparison = case.compare(f"wav_{stem}", waveform.T)
+        assert comparison.ok, comparison
 
 
 def test_is_masked_segments_of_the_network(small_model, noise):
