@@ -4,6 +4,7 @@ A segment is a function of (seed, epoch, index) and of nothing else, so workers,
 change what a run sees.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from data.sampler import CROP, ROUND, generator
 from runtime.errors import UserError
 
 
-class Magnitudes:
-    """Segments of ``segment_frames`` STFT frames, one of each chunk of each song an epoch; use a subclass.
+class Magnitudes(ABC):
+    """Segments of ``segment_frames`` STFT frames of the chunks of songs, one of each an epoch; use a subclass.
 
-    For training a segment starts anywhere in its chunk and is augmented; for validation it is the middle of the chunk.
+    For training a segment starts anywhere in its chunk and is augmented; for validation every chunk is cut into as many
+    segments as it holds, around its middle.
     Songs that lack a stem or have less than ``segment_frames`` frames are left out and named in ``lacking`` and
     ``too_short``.
 
@@ -70,8 +72,14 @@ class Magnitudes:
         if not chunks or chunks[0].frames < self.segment_frames:
             self.too_short.append(song.name)
             return
-        self._places += [(len(self.songs), k, chunk) for k, chunk in enumerate(chunks)]
+        for k, chunk in enumerate(chunks):
+            self._places += [(len(self.songs), k, chunk, first) for first in self._starts(chunk)]
         self.songs.append(song)
+
+    def _starts(self, chunk: Chunk) -> Sequence[int]:
+        """First frames of the segments of a chunk; for training there is one, and what it says is not used."""
+        count, rest = (1, 0) if self.training else divmod(chunk.frames, self.segment_frames)
+        return [rest // 2 + k * self.segment_frames for k in range(count)]
 
     def _nothing(self, split: str | Sequence[Song], given: int) -> str:
         seconds = self.spec.samples_of(self.segment_frames) / self.spec.sample_rate
@@ -103,8 +111,9 @@ class Magnitudes:
             )
             if names
         ]
+        chunks = len({(song, k) for song, k, *_ in self._places})
         return "; ".join(
-            [f"{len(self.songs)} songs, {len(self._places)} chunks, {len(self)} segments an epoch", *left_out]
+            [f"{len(self.songs)} songs, {chunks} chunks, {len(self)} segments{' an epoch' * self.training}", *left_out]
         )
 
     def set_epoch(self, epoch: int) -> None:
@@ -121,9 +130,8 @@ class Magnitudes:
 
     def fill(self, epoch: int, index: int, out: Mapping[str, np.ndarray]) -> dict:
         """Write the arrays of an item into ``out`` and return the rest of it."""
-        position, chunk_index, chunk = self._place(epoch, index)
+        position, chunk_index, chunk, first = self._place(epoch, index)
         change, frames = Change(), self.segment_frames
-        first = (chunk.frames - frames) // 2
         if self.training:
             rng = generator(self.seed, CROP, epoch, index)
             offset, change = rng.random(), self.augment.draw(rng)
@@ -141,7 +149,7 @@ class Magnitudes:
         """Name of the song that an item is taken from."""
         return self.songs[self._place(epoch, index)[0]].name
 
-    def _place(self, epoch: int, index: int) -> tuple[int, int, Chunk]:
+    def _place(self, epoch: int, index: int) -> tuple[int, int, Chunk, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"segment {index} of {len(self)}")
         if not self.training or self._length == len(self._places):
@@ -157,9 +165,9 @@ class Magnitudes:
         for out, x in zip(tracks, source, strict=True):
             out[...] = stretch(x, self.segment_frames)
 
+    @abstractmethod
     def _read(self, position: int, chunk_index: int, chunk: Chunk, first: int, tracks: list[np.ndarray]) -> None:
         """Fill ``tracks`` (mixture first, each ``[C, n, F]``) with n frames of a chunk from frame ``first`` on."""
-        raise NotImplementedError
 
 
 def _apply(change: Change, tracks: list[np.ndarray]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from data import cache
 from data.augment import Augment
-from data.chunks import CacheSpec
+from data.chunks import CacheSpec, plan_chunks
 from data.datasets import CachedMagnitudes, DecodedMagnitudes
 from data.index import Index
 from data.loader import BatchLoader
@@ -197,3 +197,14 @@ def test_damage_is_found_when_the_chunk_is_read(index, tmp_path):
         handle.write(b"\xff\xff\xff\xff")
     with pytest.raises(UserError, match=f"{path.name}.*process_data"):
         list(BatchLoader(dataset, EpochPlan(len(dataset), 0, 0, batch_size=3), workers=2))
+
+
+def test_validation_covers_every_chunk(index, root):
+    short = 20  # frames; a chunk has more than a hundred
+    dataset = CachedMagnitudes(index, SPEC, root, "valid", short)
+    starts = [dataset.item(0, k)["start"] for k in range(len(dataset))]
+    (song,) = index.split("valid")
+    for chunk in plan_chunks(song, SPEC):
+        inside = [start for start in starts if chunk.start <= start < chunk.start + chunk.frames * SPEC.frame_step]
+        assert len(inside) >= chunk.frames // short
+    assert len(set(starts)) == len(starts)
