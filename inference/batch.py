@@ -30,19 +30,9 @@ def separate_all(options: Namespace) -> int:
     inputs = audio.audio_files(options.inputs, problems)
     if not inputs:
         raise problems[0]
-    if options.bitrate is not None:
-        audio.parse_bitrate(options.bitrate)
     plan = _plan(options)
-    stems = [name.strip() for name in options.stems.split(",")] if options.stems else None
-    selection = naming.select(plan.description.sources, stems, options.two_stems, options.residual)
     output = Path(options.output) if options.output else Path("separated") / plan.label
-    extension = audio.suffix(options.format)[1:]
-    jobs = {path: naming.targets(path, output, selection.names, extension, options.filename) for path in inputs}
-    naming.refuse_collisions(jobs)
-    require_writable(output)
-    if options.json:
-        require_writable(Path(options.json).resolve().parent)
-
+    selection, jobs = _jobs(inputs, plan, output, options)
     done = {path: options.skip_existing and all(map(Path.exists, files.values())) for path, files in jobs.items()}
     separator = None if all(done.values()) else _separator(plan, options)
     console.log(f"input: {_count(len(inputs), 'file')}" + (f", {inputs[0]}" if len(inputs) == 1 else ""))
@@ -63,6 +53,23 @@ def separate_all(options: Namespace) -> int:
         write_json(options.json, {**running, "elapsed": elapsed, "files": [asdict(report) for report in reports]})
     _conclude(reports, output, elapsed)
     return 1 if any(report.error for report in reports) else 0
+
+
+def _jobs(
+    inputs: Sequence[Path], plan: planning.Plan, output: Path, options: Namespace
+) -> tuple[naming.Selection, dict[Path, dict[str, Path]]]:
+    """What is to be written, and the files of every input; all that can be wrong with the wishes shows here."""
+    stems = [name.strip() for name in options.stems.split(",")] if options.stems else None
+    selection = naming.select(plan.description.sources, stems, options.two_stems, options.residual)
+    extension = audio.suffix(options.format)[1:]
+    jobs = {path: naming.targets(path, output, selection.names, extension, options.filename) for path in inputs}
+    naming.refuse_collisions(jobs)
+    if options.bitrate is not None:
+        audio.parse_bitrate(options.bitrate)
+    require_writable(output)
+    if options.json:
+        require_writable(Path(options.json).resolve().parent)
+    return selection, jobs
 
 
 def _separator(plan: planning.Plan, options: Namespace) -> Separator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -78,26 +78,23 @@ def separate_file(
         progress, cancel: as in `Separator.separate`
 
     The outputs have the input's length, sample rate and channels. Where an output would clip, all of them get one
-    common gain, stated in the report. All files appear at the end, or none.
+    common gain, stated in the report. Files appear under their names when all of them are complete.
 
     Raises:
         UserError: not audio, damaged, nothing at ``offset``, an output that cannot be written
         Cancelled: ``cancel`` said so
     """
+    started = time.perf_counter()
     path, output = Path(path), Path(output)
     selection = selection or select(separator.sources)
     files = targets(path, output, selection.names, audio.suffix(format)[1:], template)
-    report = SeparationReport(str(path), outputs={name: str(target) for name, target in files.items()})
-    started = time.perf_counter()
     info = audio.probe(path)
     start, frames = _range(path, info, offset, duration)
-    report.sample_rate, report.channels = info.sample_rate, info.channels
     writers = [audio.AudioWriter(file, info.sample_rate, info.channels, format, bitrate) for file in files.values()]
     expected = frames if frames >= 0 else max(0, info.frames - start)
-    bits = audio.FORMATS[format].bits
-    spooled = bits != 32  # floats cannot clip: they are written at once
-    need = expected * info.channels * 4 * len(files) * (2 if spooled else 1)
-    require_space(output, need, f"writing the stems of {path.name}")
+    scratch = separator.scratch_bytes(expected, info.channels, info.sample_rate)
+    # at most twice: once as floats that wait for the common gain, once in the files
+    require_space(output, scratch + 2 * expected * info.channels * 4 * len(files), f"writing the stems of {path.name}")
     require_writable(output)
     blocks = separator.run(
         audio.blocks(path, size=_ROWS, start=start, frames=frames),
@@ -109,32 +106,55 @@ def separate_file(
         keep_mixture=selection.residual,
         scratch=output,
     )
-    raw = (_gather(stems, mixture, selection) for stems, mixture in blocks)
-    peaks = np.zeros(len(files))
+    gathered = (_gather(stems, mixture, selection) for stems, mixture in blocks)
+    peaks, gain = _write(gathered, writers, selection.residual, audio.FORMATS[format].bits, output)
+    samples, elapsed = writers[0].frames, time.perf_counter() - started
+    seconds = samples / info.sample_rate
+    return SeparationReport(
+        input=str(path),
+        sample_rate=info.sample_rate,
+        channels=info.channels,
+        samples=samples,
+        duration=seconds,
+        elapsed=elapsed,
+        real_time_factor=elapsed / seconds if seconds else None,
+        gain_db=float(20 * np.log10(gain)),
+        peaks=dict(zip(files, peaks.tolist(), strict=True)),
+        clipped={name: writer.clipped for name, writer in zip(files, writers, strict=True)},
+        outputs={name: str(file) for name, file in files.items()},
+    )
+
+
+def _write(
+    blocks: Iterable[np.ndarray], writers: Sequence[audio.AudioWriter], residual: bool, bits: int | None, folder: Path
+) -> tuple[np.ndarray, float]:
+    """Encode blocks ``[K, C, n]``, a writer for each of K; returns the largest magnitudes ``[K]`` and the common gain.
+
+    ``bits`` is 32 for floats, which cannot clip and are written at once. For everything else the largest magnitude of
+    the whole song decides on the gain, so the blocks wait in a file in ``folder``.
+    """
+    peaks, gain = np.zeros(len(writers)), 1.0
+
+    def watched() -> Iterator[np.ndarray]:
+        for block in blocks:
+            np.maximum(peaks, _peaks(block, residual), out=peaks)
+            yield block
+
     with ExitStack() as stack:
-        if spooled:
-            spool = stack.enter_context(closing(BlockSpool(output)))
-            for block in raw:
-                np.maximum(peaks, _peaks(block, selection.residual), out=peaks)
+        ready = watched()
+        if bits != 32:
+            spool = stack.enter_context(closing(BlockSpool(folder)))
+            for block in ready:
                 spool.write(block)
             gain = _common_gain(peaks.max(), bits)
-            report.gain_db = float(20 * np.log10(gain))
-            raw = (block * np.float32(gain) for block in spool) if gain != 1 else iter(spool)
+            ready = (block * np.float32(gain) for block in spool) if gain != 1 else iter(spool)
         for writer in writers:
             stack.enter_context(writer)
-        pool = stack.enter_context(ThreadPoolExecutor(len(files)))  # ends before the writers do
-        for block in raw:
-            if not spooled:
-                np.maximum(peaks, _peaks(block, selection.residual), out=peaks)
-            final = _with_residual(block, bits if spooled else None) if selection.residual else block
+        pool = stack.enter_context(ThreadPoolExecutor(len(writers)))  # ends before the writers do
+        for block in ready:
+            final = _with_residual(block, bits) if residual else block
             list(pool.map(audio.AudioWriter.write, writers, final))
-    report.samples = writers[0].frames
-    report.peaks = dict(zip(selection.names, peaks.tolist(), strict=True))
-    report.clipped = {name: writer.clipped for name, writer in zip(selection.names, writers, strict=True)}
-    report.duration = report.samples / info.sample_rate
-    report.elapsed = time.perf_counter() - started
-    report.real_time_factor = report.elapsed / report.duration if report.duration else None
-    return report
+    return peaks, gain
 
 
 def _range(path: Path, info: audio.AudioInfo, offset: float, duration: float | None) -> tuple[int, int]:
@@ -161,7 +181,7 @@ def _with_residual(block: np.ndarray, bits: int | None) -> np.ndarray:
 
     For integer formats the others are rounded first: then the numbers in the files sum to the rounded mixture.
     """
-    if bits:
+    if bits in (16, 24):
         block[:-1] = _quantised(block[:-1], bits)
     block[-1] -= block[:-1].sum(axis=0)
     return block

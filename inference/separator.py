@@ -257,12 +257,20 @@ class Separator:
                     raise UserError("the mixture contains samples that are not numbers (NaN or infinite)")
                 watch.took(part.shape[-1])
                 if keep_mixture:
-                    mixture.push(part)
+                    mixture.push(part.copy())  # the caller may use its buffer again
                 yield from deliver(stream.push(part))
         if watch.taken:
             for stems in stream.finish():
                 yield from deliver(stems)
         watch.end()
+
+    def scratch_bytes(self, samples: int, channels: int, sample_rate: int) -> int:
+        """Disk space that a song of this size takes in the ``scratch`` folder of `stream` meanwhile."""
+        if not self.options.mwf:
+            return 0
+        how, passes = self._how, max(1, self.options.shifts) * len(channel_groups(channels, self.channels))
+        values = 1 + how.sources * how.bins / how.stft.frame_step  # a sample, and its share of the magnitudes
+        return int(4 * samples * (channels + values * passes * how.channels * self.sample_rate / sample_rate))
 
     def _build(self, channels: int, rate: int, scratch: Path | None) -> Stream:
         """The pipeline for one song: channel groups, resampling, shifted passes, separation."""
