@@ -19,7 +19,7 @@ otherwise. Keys that matter here: data.*, model_dir, separation.* (exponent, mas
 
 examples:
   python eval.py -npn 4 -seed 123456
-  python eval.py --fraction 1 --split valid --weights model/2stems/0a1b2c3d
+  python eval.py --fraction 1 --split valid --weights model/spleeter/2stems/0a1b2c3d
   python eval.py -n spleeter_4stems --fraction 1 --bss museval
 """
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runtime.worker import REQUEUE_STATUS, Report, pid_file, report_file
+from runtime.worker import Report, pid_file, report_file, requeue_status
 
 PATIENCE = 1.0  # s for the siblings of a failed worker to come to the same end by themselves
 GRACE_AFTER_FAILURE = 10.0  # s for them to end when they are told to
@@ -73,7 +73,7 @@ class Crew:
         self._deadline = min(self._deadline, time.monotonic() + grace)
 
     def _failed(self) -> list[int]:
-        as_asked = {0, REQUEUE_STATUS, *(128 + number for number in self.received)}
+        as_asked = {0, requeue_status(), *(128 + number for number in self.received)}
         return [number for number, report in self.reports.items() if report.status not in as_asked]
 
     def _collect_reports(self) -> None:

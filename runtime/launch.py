@@ -2,7 +2,7 @@
 
 The workers are the same command line again (`in_worker` tells them apart). They report by small files (see `worker`),
 so that the parent knows them without asking the launcher: a signal goes to the workers themselves, which save and end
-with ``REQUEUE_STATUS``; when one of them dies, the others are ended after a short grace.
+with ``requeue_status()``; when one of them dies, the others are ended after a short grace.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from runtime import worker
 from runtime.console import complain
 from runtime.crew import Crew
 from runtime.device import Device, card_labels
-from runtime.worker import REQUEUE_STATUS, in_worker, rank, world_size
+from runtime.worker import in_worker, rank, requeue_status, world_size
 
-__all__ = ["REQUEUE_STATUS", "in_worker", "launch", "rank", "world_size"]
+__all__ = ["in_worker", "launch", "rank", "requeue_status", "world_size"]
 
 LAST_LINES = 15  # of a failed worker's log
 _TICK = 0.1  # s

@@ -10,8 +10,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-REQUEUE_STATUS = int(os.environ.get("PADDLESTEMS_REQUEUE_STATUS", "75"))  # EX_TEMPFAIL: saved, start me again
+from runtime.errors import UserError
+
 REPORTS = "PADDLESTEMS_REPORTS"  # folder in which workers leave their process id and, at the end, their report
+
+
+def requeue_status() -> int:
+    """Status of a job that saved and wants to be started again: 75 (EX_TEMPFAIL), or what the batch system wants."""
+    text = os.environ.get("PADDLESTEMS_REQUEUE_STATUS", "75")
+    if not (text.isdecimal() and 0 < int(text) < 256):
+        raise UserError(f"PADDLESTEMS_REQUEUE_STATUS={text} is no exit status: use a whole number from 1 to 255")
+    return int(text)
 
 
 def in_worker() -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+from runtime.launch import requeue_status
+
 REQUEUE = (signal.SIGTERM, signal.SIGUSR1)  # what batch systems send before they take the machine away
 
 
@@ -22,6 +24,7 @@ class StopRequests:
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> StopRequests:
+        requeue_status()  # a wrong one is said before the work, not after it
         for number in (*REQUEUE, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
         return self

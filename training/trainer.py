@@ -16,7 +16,7 @@ import paddle
 from runtime import checkpoint
 from runtime.distributed import Group
 from runtime.errors import UserError
-from runtime.launch import REQUEUE_STATUS
+from runtime.launch import requeue_status
 from training import gradients
 from training.interrupts import StopRequests
 from training.journal import Journal
@@ -123,7 +123,7 @@ class Trainer:
         votes = [not finite, self.requests.requeue, self.requests.interrupt]
         bad, requeue, interrupt, *totals = self.group.all_reduce_sum(np.array([*votes, *sums.values()], np.float64))
         if requeue or interrupt:
-            self.stopping = REQUEUE_STATUS if requeue else 130
+            self.stopping = requeue_status() if requeue else 130
         share = 1.0 / (len(results) * self.group.size)
         return {name: float(total) * share for name, total in zip(sums, totals, strict=True)}, not bad
 
@@ -146,7 +146,7 @@ class Trainer:
         """Trains to the end, or to the next step after a signal.
 
         Returns:
-            Exit status: 0 at the end, ``REQUEUE_STATUS`` after SIGTERM or SIGUSR1, 130 after Ctrl-C.
+            Exit status: 0 at the end, ``requeue_status()`` after SIGTERM or SIGUSR1, 130 after Ctrl-C.
 
         Raises:
             UserError: too many losses in a row are not finite, or processes disagree.
@@ -208,7 +208,7 @@ class Trainer:
         votes = np.array([self.requests.requeue, self.requests.interrupt], np.float64)
         requeue, interrupt = self.group.all_reduce_sum(votes)
         if requeue or interrupt:
-            self.stopping = REQUEUE_STATUS if requeue else 130
+            self.stopping = requeue_status() if requeue else 130
         return self.stopping is not None
 
     def _share_statistics(self) -> None:
@@ -242,7 +242,7 @@ class Trainer:
             groups = self.state.groups()
             groups = {name: groups[name] for name in only or groups}
             path = checkpoint.save(self.folder / kind, groups, self.identity | self.state.numbers())
-            checkpoint.rotate(self.folder, self.cfg.train.keep)
+            checkpoint.rotate(path.parent, 1 if kind == "best" else self.cfg.train.keep)
             self.journal.saved(path)
         self.group.barrier()
 

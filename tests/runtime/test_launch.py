@@ -120,7 +120,7 @@ def test_sigterm_reaches_the_workers_which_may_take_their_time_to_save(door):
     if rank == 0:
         time.sleep(4)  # the launcher would kill after three seconds
         print("saved")
-    return launch.REQUEUE_STATUS
+    return launch.requeue_status()
     """
     process = door(work)
     assert process.stdout.readline() == "ready\n"

@@ -10,7 +10,7 @@ import pytest
 
 from runtime import checkpoint, config
 from runtime.errors import UserError
-from runtime.launch import REQUEUE_STATUS
+from runtime.launch import requeue_status
 from tests.training.runs import assert_equal, outcome, settings, train
 from training import recipes
 from training.recipes.spleeter import SpleeterRecipe
@@ -77,10 +77,10 @@ class Interrupted(SpleeterRecipe):
 @pytest.mark.parametrize(
     ("number", "status", "during", "at"),
     [
-        (signal.SIGTERM, REQUEUE_STATUS, "loss", 4),
-        (signal.SIGUSR1, REQUEUE_STATUS, "loss", 1),
+        (signal.SIGTERM, requeue_status(), "loss", 4),
+        (signal.SIGUSR1, requeue_status(), "loss", 1),
         (signal.SIGINT, 130, "loss", 5),
-        (signal.SIGTERM, REQUEUE_STATUS, "validate", 1),
+        (signal.SIGTERM, requeue_status(), "validate", 1),
     ],
 )
 def test_a_signal_saves_and_the_resumed_run_equals_an_uninterrupted_one(
@@ -135,10 +135,10 @@ safetensors.numpy.save_file = cut_short
 if moment == "rename":
     os.rename = lambda a, b: die() if now(b) else rename(a, b)
 if moment == "rotate":
-    def rotating(run, keep):
-        if os.path.exists(os.path.join(run, "checkpoints", "step-" + step.zfill(8))):
+    def rotating(folder, keep):
+        if os.path.basename(folder) == "checkpoints" and os.path.exists(os.path.join(folder, "step-" + step.zfill(8))):
             die()
-        return rotate(run, keep)
+        return rotate(folder, keep)
     runtime.checkpoint.rotate = rotating
 from run_scripts.run_spleeter import main
 sys.exit(main(sys.argv[3:]))
@@ -165,6 +165,8 @@ def test_killed_while_it_saves(songs, configure, tmp_path, moment):
     assert train(cfg) == 0
     assert_equal(outcome(cfg), outcome(whole))
     assert_equal(outcome(cfg, "best"), outcome(whole, "best"))
+    for kind in ("checkpoints", "best"):
+        assert len(checkpoint.steps(config.run_folder(cfg, cfg.model_dir) / kind)) == 1  # train.keep, and one best
     history = (config.run_folder(cfg, cfg.model_dir) / "history.jsonl").read_text()
     assert history.count("\n") == 2
 
