@@ -23,6 +23,11 @@ def same_padding(kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]
     return total // 2, total - total // 2
 
 
+def refuses_uneven_padding(x: paddle.Tensor) -> bool:
+    """Whether convolutions of ``x`` want the same padding on opposite sides: those of SDAA, a plug-in device, do."""
+    return paddle.in_dynamic_mode() and x.place.is_custom_place()
+
+
 class SameConv2D(nn.Layer):
     """Convolution with TensorFlow's SAME padding: ``[B, C, H, W] -> [B, K, H/stride, W/stride]``.
 
@@ -41,6 +46,8 @@ class SameConv2D(nn.Layer):
         if onednn.usable(x):
             steps, dilation = (self.stride, self.stride), (self.dilation, self.dilation)
             return onednn.conv2d(x, self.weight, self.bias, steps, tuple(self.padding), dilation)
+        if refuses_uneven_padding(x):
+            return F.conv2d(F.pad(x, self.padding), self.weight, self.bias, self.stride, 0, self.dilation)
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
 
 
@@ -62,6 +69,10 @@ class SameConv2DTranspose(nn.Layer):
         if onednn.usable(x):
             steps = (self.stride, self.stride)
             return onednn.conv2d_transpose(x, self.weight, self.bias, steps, tuple(self.padding))
+        if refuses_uneven_padding(x):
+            whole, first = F.conv2d_transpose(x, self.weight, self.bias, self.stride), self.padding[0]
+            height, width = (first + self.stride * size for size in x.shape[2:])
+            return whole[:, :, first:height, first:width]
         return F.conv2d_transpose(x, self.weight, self.bias, self.stride, self.padding)
 
 
