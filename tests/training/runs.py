@@ -16,12 +16,12 @@ def settings(places: dict[str, Path]) -> list[str]:
     return [f"data.dataset={places['dataset']}", f"data.cache={places['cache']}", "model.sample_rate=16000"]
 
 
-def train(cfg: Any, group: Group | None = None) -> int:
+def train(cfg: Any, device: str = "cpu") -> int:
     """Runs the trainer in this process and returns its exit status."""
     from training import experiment
 
     with StopRequests() as requests:
-        return experiment.run(cfg, Device("cpu", 0, "test"), group or Group(), requests)
+        return experiment.run(cfg, Device(device, 0, "test"), Group(), requests)
 
 
 def outcome(cfg: Any, kind: str = "checkpoints") -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:

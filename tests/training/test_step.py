@@ -88,6 +88,60 @@ def test_too_many_bad_losses_in_a_row_end_the_run(configure, monkeypatch):
         train(cfg)
 
 
+class Scaler:
+    """A loss scale of a power of two, which changes no bit of the result; cards have one, the CPU has none."""
+
+    def __init__(self):
+        self.factor, self.updates, self.unscaled = 2.0**10, 0, False
+
+    def scale(self, loss):
+        return loss * self.factor
+
+    def unscale_(self, optimizer):
+        assert not self.unscaled, "twice for one update"
+        self.unscaled = True
+        with paddle.no_grad():
+            for parameter in optimizer._parameter_list:
+                if parameter.grad is not None:
+                    parameter.grad.scale_(1 / self.factor)
+
+    def step(self, optimizer):
+        optimizer.step()
+
+    def update(self):
+        self.unscaled, self.updates = False, self.updates + 1
+        self.factor *= 2
+
+    def state_dict(self):
+        return {"scale": np.array([self.factor], np.float32), "updates": self.updates}
+
+    def load_state_dict(self, state):
+        assert state["scale"].shape == (1,)
+        self.factor, self.updates = float(state["scale"][0]), state["updates"]
+
+
+@pytest.mark.filterwarnings("ignore:amp_guard")
+def test_a_loss_scale_is_applied_taken_back_and_saved(configure, monkeypatch):
+    monkeypatch.setattr(paddle.amp, "GradScaler", Scaler)
+    plain = configure("train.steps=4", "train.clip=0.5")
+    scaled = configure("train.steps=4", "train.clip=0.5", "train.amp=true")
+    train(plain)
+    monkeypatch.setattr(recipes, "create", Poisoned)
+    for steps, bad in ((2, ()), (4, ()), (5, (1,))):
+        scaled.train.steps = steps
+        monkeypatch.setattr(Poisoned, "bad", bad)
+        assert train(scaled, device="gpu") == 0
+        if steps == 4:
+            assert largest_difference(outcome(scaled)[0]["model"], outcome(plain)[0]["model"]) == 0
+    numbers = outcome(scaled)[1]
+    assert numbers["scaler"] == {"scale": 2.0**15, "updates": 5} and numbers["bad_steps"] == 1
+
+
+def test_mixed_precision_on_the_cpu_says_that_there_is_none(configure, capsys):
+    train(configure("train.steps=1", "train.amp=true"))
+    assert "-amp has no effect on the CPU" in capsys.readouterr().err
+
+
 def test_random_numbers_of_a_step_are_its_own():
     seeds = {step_seed(seed, step, rank) for seed in (0, 1) for step in range(50) for rank in range(4)}
     assert len(seeds) == 400
