@@ -7,7 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+from run_scripts.options import Parser, positive
 from runtime import console
+from runtime.errors import UserError
 
 SHOWN = 30  # rows of a table of findings before it is cut
 
@@ -19,7 +21,7 @@ nothing else is written. A second run decodes only the songs that have changed.
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="preprocess.py", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dataset", type=Path, default=Path("dataset"), help="data set folder (dataset)")
@@ -48,13 +50,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="report as JSON to FILE or, bare, to stdout"
     )
-    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a CPU)")
-    parser.add_argument("-v", "--verbose", action="store_true", help="all rows of the tables")
-    parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
-    args = parser.parse_args(argv)
-    if args.jobs < 1:
-        parser.error("--jobs must be at least 1")
-    return args
+    parser.add_argument("-j", "--jobs", type=positive, default=os.cpu_count() or 1, help="processes (one a CPU)")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument(
+        "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="all rows of the tables"
+    )
+    loudness.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="only errors")
+    return parser.parse(argv)
 
 
 def fraction(text: str) -> float:
@@ -66,7 +68,8 @@ def fraction(text: str) -> float:
 
 def main(argv: list[str]) -> int:
     args = parse(argv)
-    console.set_verbosity(-1 if args.quiet or args.json == "-" else int(args.verbose))
+    if args.json == "-":
+        console.set_verbosity(-1)  # stdout is the report's
     started = time.monotonic()
     from data.layout import SplitRule
     from data.scan import build_index, summary
@@ -77,15 +80,13 @@ def main(argv: list[str]) -> int:
     facts = summary(report)
     if args.json:
         write_report(args.json, facts)
-    show_findings(report, None if args.verbose else SHOWN)
+    show_findings(report, None if args.verbosity == 1 else SHOWN)
     if report.index is None:
         songs = len({finding.song for finding in report.errors})
-        print(
-            f"error: {songs} songs have errors and no index was written: mend or remove them, "
-            "or leave them out with --on-error skip",
-            file=sys.stderr,
+        raise UserError(
+            f"{songs} songs have errors and no index was written: mend or remove them, "
+            "or leave them out with --on-error skip"
         )
-        return 1
     show_summary(report, facts)
     console.log(f"index written to {report.index.path} in {time.monotonic() - started:.1f} s")
     return 0

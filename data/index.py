@@ -86,9 +86,7 @@ class Index:
             raise UserError(f"{self.path or self.root}: the split {split!r} has no songs; splits with songs: {there}")
         usable = [song for song in songs if all(song.has(stem) for stem in stems)]
         if not usable:
-            raise UserError(
-                f"{self.path or self.root}: no song of the split {split!r} has the stems {', '.join(stems)}"
-            )
+            raise UserError(f"{self.path or self.root}: no song of {split!r} has all the stems {', '.join(stems)}")
         return usable
 
     def file(self, song: Song, stem: str) -> Path:
@@ -146,9 +144,8 @@ def read_index(path: str | Path) -> Index:
     if header.get("format") != FORMAT:
         raise UserError(f"{path}: not an index of songs; run `python preprocess.py` to make it")
     if header.get("version") != VERSION:
-        raise UserError(
-            f"{path}: index version {header.get('version')}, this program reads {VERSION}; rerun preprocess.py"
-        )
+        version = header.get("version")
+        raise UserError(f"{path}: format version {version}, but this program reads {VERSION}; rerun preprocess.py")
     songs = tuple(_song(path, number, line) for number, line in enumerate(lines[1:], 2) if line.strip())
     return Index(path.parent / header["root"], songs, path, header.get("settings", {}))
 

@@ -142,7 +142,8 @@ def _measure_all(
     for folder in folders:
         old = known.get(folder.folder)
         stat = {name: file_stat(dataset / name) for name in folder.sources.values()}
-        if old is not None and old.sources == folder.sources and old.stat == stat:
+        same = old is not None and old.sources == folder.sources and old.stat == stat
+        if same and not any(measure.problem for measure in old.measure.files.values()):
             records[folder.folder] = old
         else:
             tasks.append((folder, old))

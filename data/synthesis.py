@@ -138,7 +138,7 @@ def sing(rng: np.random.Generator, score: Score) -> tuple[np.ndarray, np.ndarray
         c = min(a + consonant, b)
         pitch[a:] = midi
         since[a:b] = np.arange(b - a) / CONTROL_HZ
-        hiss[a:c] = rng.uniform(0.2, 0.5)
+        hiss[a:c] = rng.uniform(0.1, 0.3)
         voiced[c:b] = rng.uniform(0.7, 1.0)
         shape[a:c] = np.eye(shape.shape[1])[len(VOWELS) + rng.integers(len(CONSONANTS))]
         shape[c:b] = np.eye(shape.shape[1])[rng.integers(len(VOWELS))]
@@ -152,7 +152,7 @@ def sing(rng: np.random.Generator, score: Score) -> tuple[np.ndarray, np.ndarray
 def _melody(rng: np.random.Generator, score: Score, centre: float) -> list[tuple[float, float, float]]:
     """Phrases of (start s, end s, MIDI note): a walk on the scale that likes the notes of the chord, with rests."""
     eighth, notes = score.beat / 2, []
-    now = eighth * rng.integers(0, 4)
+    now = min(eighth * rng.integers(0, 4), score.seconds / 10)
     here = centre
     while now < score.seconds:
         phrase_end = now + score.beat * rng.integers(5, 10)
@@ -275,9 +275,9 @@ def bass_line(rng: np.random.Generator, score: Score) -> np.ndarray:
 
 
 def pads(rng: np.random.Generator, score: Score) -> np.ndarray:
-    """Held chords, wide in stereo by detuning the sides against each other: `[2, N]`."""
+    """Held chords of detuned pairs, wide in stereo: `[2, N]`."""
     rate, bar = score.sample_rate, 4 * score.beat
-    table = wavetable(np.arange(1, 25) ** -rng.uniform(1.2, 1.8), rng)
+    table = wavetable(np.arange(1, 21) ** -rng.uniform(1.4, 2.0), rng)
     swell = np.zeros(score.samples, dtype=np.float32)
     pitches = np.zeros((3, score.samples))
     for count in range(int(score.seconds / bar) + 1):
@@ -288,11 +288,13 @@ def pads(rng: np.random.Generator, score: Score) -> np.ndarray:
         rise = np.arange(len(swell[a:b])) / rate
         swell[a:b] = np.minimum(1, rise / 0.08) * np.minimum(1, (bar - rise) / 0.05).clip(0)
     detune = rng.uniform(1.001, 1.004)
-    sides = [
-        sum(oscillate(table, row * factor, rate, rng.random()) for row in pitches) for factor in (detune, 1 / detune)
-    ]
+    angles = rng.permutation([0.06, 0.94, rng.choice([0.2, 0.8])]) * np.pi / 2  # a chair for each note of the chord
+    sides = np.zeros((2, score.samples))
+    for row, angle in zip(pitches, angles, strict=True):
+        note = sum(oscillate(table, row * factor, rate, rng.random()) for factor in (detune, 1 / detune))
+        sides += np.array([[np.cos(angle)], [np.sin(angle)]]) * note
     tremolo = 1 - 0.25 * np.sin(2 * np.pi * rng.uniform(0.2, 1.5) * np.arange(score.samples) / rate)
-    return np.stack(sides).astype(np.float32) * (swell * tremolo).astype(np.float32)
+    return (sides * swell * tremolo).astype(np.float32)
 
 
 def plucks(rng: np.random.Generator, score: Score) -> np.ndarray:

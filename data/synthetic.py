@@ -49,7 +49,7 @@ def make_song(seconds: float, seed: int, number: int = 0, sample_rate: int = 441
     }
     parts = {name: _level(part) * 10 ** (rng.uniform(-1.5, 1.5) / 20) for name, part in parts.items()}
     backing = sum(parts.values())
-    parts["vocals"] = _level(_room(rng, voice, sample_rate)) * _rms(backing) * 10 ** (rng.uniform(-2.5, 0.0) / 20)
+    parts["vocals"] = _level(_room(rng, voice, sample_rate)) * _rms(backing) * 10 ** (rng.uniform(-1.0, 0.5) / 20)
     parts["accompaniment"], parts["mixture"] = backing, backing + parts["vocals"]
     loudest = max(float(np.abs(part).max(initial=0)) for part in parts.values())
     gain = PEAK / max(loudest, 1e-9) * 32768
