@@ -73,8 +73,9 @@ def build(
         return ProgramEngine(model, precision, weights_hash, say)
     except Exception as error:
         if engine == "program" or precision == "bf16":
-            raise UserError(f"the network could not be exported: {_last_line(error)}; use --engine eager") from error
-        say(f"engine: eager, because the network could not be exported: {_last_line(error)}")
+            reason, remedy = _last_line(error), "--precision float32" if precision == "bf16" else "--engine eager"
+            raise UserError(f"the network does not run as an exported program: {reason}; use {remedy}") from error
+        say(f"engine: eager, because the network does not run as an exported program: {_last_line(error)}")
         return EagerEngine(model)
 
 
@@ -193,10 +194,12 @@ def _cached_predictor(model: Any, key: str, precision: str, say: Callable[[str],
     damage = "files are missing or cut short" if folder.exists() and not _complete(folder) else None
     if damage is None and folder.exists():
         try:
-            predictor = _predictor(folder, precision)
+            predictor = _predictor(folder, "float32")
         except Exception as error:  # whatever paddle thinks of a damaged file
             damage = _last_line(error)
         else:
+            if precision != "float32":
+                predictor = _predictor(folder, precision)
             with contextlib.suppress(OSError):  # the time of use matters for tidying up only
                 os.utime(folder)
             return predictor

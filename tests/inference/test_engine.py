@@ -154,3 +154,20 @@ def test_processes_may_export_at_the_same_time(cache, small_options):
         process.wait(timeout=120)
     assert [process.returncode for process in processes] == [0, 0]
     assert len(list(cache.iterdir())) == 1
+
+
+def test_what_bf16_cannot_do_is_no_damage(cache, small_model, monkeypatch):
+    engine.build(small_model, "program")
+    monkeypatch.setattr(engine, "cpu_has_bf16", lambda: True)
+    original = engine._predictor
+
+    def predictor(folder, precision):
+        if precision == "bf16":
+            raise ValueError("no such kernel")
+        return original(folder, precision)
+
+    monkeypatch.setattr(engine, "_predictor", predictor)
+    said = []
+    with pytest.raises(UserError, match="no such kernel; use --precision float32"):
+        engine.build(small_model, precision="bf16", say=said.append)
+    assert not said
