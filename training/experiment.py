@@ -42,6 +42,10 @@ def run(cfg: Any, device: Device, group: Group, requests: StopRequests) -> int:
     Raises:
         UserError: no data, no weights to start from, a checkpoint that does not fit, a folder that is in use
     """
+    if group.size != cfg.train.processes:
+        raise UserError(
+            f"{group.size} processes train a run of train.processes={cfg.train.processes}: say -npn {group.size}"
+        )
     folder = config.run_folder(cfg, cfg.model_dir)
     with prepare.alone(folder) if group.is_main else nullcontext():
         return _run(cfg, device, group, requests, folder)

@@ -45,8 +45,10 @@ class Journal:
         self, state: State, losses: Mapping[str, float], lr: float, norm: float, times: tuple[float, float]
     ) -> None:
         """After an update. ``times``: seconds spent waiting for data, and altogether."""
+        if not self.speaks:
+            return
         self.recent.append({**losses, "waited": times[0], "seconds": times[1]})
-        if not self.speaks or (state.step % self.train.log_every and state.step != self.last_step):
+        if state.step % self.train.log_every and state.step != self.last_step:
             return
         count, seconds = len(self.recent), sum(line["seconds"] for line in self.recent)
         waiting = sum(line["waited"] for line in self.recent) / seconds

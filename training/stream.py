@@ -59,9 +59,3 @@ class Stream:
         if self._batches is not None:
             self._batches.close()
             self._batches = None
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,10 @@ class Trainer:
         self.optimizer.set_lr(rate := learning_rate(train, state.step))
         results = []
         for number, batch in enumerate(batches, 1):
-            with self._sync(number == len(batches)), self._autocast():
-                loss, terms = self.recipe.loss(self.network, batch)
-            self._scaled(loss / train.accumulate).backward()
+            with self._sync(number == len(batches)):
+                with self._autocast():
+                    loss, terms = self.recipe.loss(self.network, batch)
+                self._scaled(loss / train.accumulate).backward()
             results.append({"loss": float(loss), **{name: float(term) for name, term in terms.items()}})
         if state.scaler:
             state.scaler.unscale_(self.optimizer)
@@ -152,7 +153,7 @@ class Trainer:
             UserError: too many losses in a row are not finite, or processes disagree.
         """
         state, train, first = self.state, self.cfg.train, self.state.step
-        with self.stream:
+        with closing(self.stream), closing(self.journal):
             self.journal.begin(state)
             if self._finished():
                 self.journal.say("this run has come to its end before: --steps or --epochs makes it longer")

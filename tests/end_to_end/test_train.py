@@ -120,9 +120,10 @@ def test_stop_and_go_on(place):
 def test_two_processes_are_one_with_the_joined_batch(place):
     """Gloo: same losses and weights, validation shared between the processes, SIGTERM and a dying worker told."""
     common = ["-m", "fast_train", "--steps", 6, "train.valid_every=3", "train.clip=0.5", "train.ema=0.9"]
-    python(SCRIPT, *common, "-bs", 2, *settings(place, "one"))
-    said = python(SCRIPT, *common, "-bs", 1, "-npn", 2, *settings(place, "two")).stdout
-    assert "1 a process × 2 processes" in said and "finished at step 6" in said
+    python(SCRIPT, *common, "-bs", 4, *settings(place, "one"))
+    shared_out = ["-bs", 1, "-npn", 2, "train.accumulate=2"]
+    said = python(SCRIPT, *common, *shared_out, *settings(place, "two")).stdout
+    assert "1 a process × 2 processes × 2 accumulated = 4 segments" in said and "finished at step 6" in said
     (one, numbers), (two, others) = checkpoint_of(place, "one"), checkpoint_of(place, "two")
     for group in ("model", "ema"):
         assert max(float(np.abs(one[group][name] - two[group][name]).max()) for name in one[group]) <= 1e-6
