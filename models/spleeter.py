@@ -4,6 +4,7 @@ Hennequin, Khlif, Voituret, Moussallam: "Spleeter: a fast and efficient music so
 models", JOSS 5(50), 2020; layer by layer as in deezer/spleeter 2.4.
 """
 
+import functools
 from typing import Any
 
 import paddle
@@ -97,8 +98,13 @@ class Spleeter(nn.Layer):
 
     def forward(self, magnitude: paddle.Tensor) -> paddle.Tensor:
         logits = [net(magnitude) for net in self.nets.values()]  # each [B, K, T, F]
-        # products of equal shapes: broadcasting over the source axis is several times slower on the CPU
+        # operators on equal shapes: broadcasting and softmax over the source axis are several times slower on the CPU;
+        # with the new axis before the product an exported program joins whole planes instead of pairs of channels
+        planes, mixture = [each.unsqueeze(1) for each in logits], magnitude.unsqueeze(1)
         if self.config.output == "sigmoid":
-            return paddle.stack([F.sigmoid(each) * magnitude for each in logits], axis=1)
-        masks = F.softmax(paddle.stack(logits, axis=1), axis=1)  # [B, S, K, T, F]
-        return masks * paddle.stack([magnitude] * len(logits), axis=1)
+            return paddle.concat([F.sigmoid(each) * mixture for each in planes], axis=1)
+        # any shift leaves the shares as they are, so no gradient needs to flow through it
+        highest = functools.reduce(paddle.maximum, [each.detach() for each in planes])
+        weights = [paddle.exp(each - highest) for each in planes]
+        scale = mixture / functools.reduce(paddle.add, weights)
+        return paddle.concat([each * scale for each in weights], axis=1)
