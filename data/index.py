@@ -7,6 +7,7 @@ the dataclass-per-line index of audiocraft's `audio_dataset.py`.
 
 import json
 import os
+import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -132,12 +133,16 @@ def read_index(path: str | Path) -> Index:
 
     Raises UserError when it is missing, of another format version, or damaged (the line is named).
     """
-    given, path = Path(path), index_path(path)
+    path = index_path(path)
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        kind = "the data set folder does not exist" if given == path.parent and not given.exists() else "no index"
-        raise UserError(f"{path}: {kind}; put the songs there and run `python preprocess.py --dataset …`") from None
+    except (FileNotFoundError, NotADirectoryError):
+        if not path.parent.is_dir():
+            remedy = "give another with --dataset, or make it: `python downloadMusdb.py`, then `python preprocess.py`"
+            raise UserError(f"{path}: the data set folder does not exist; {remedy}") from None
+        flag, place = ("--dataset", path.parent) if path.name == INDEX_NAME else ("--index", path)
+        command = f"python preprocess.py {flag} {shlex.quote(os.fspath(place))}"
+        raise UserError(f"{path}: no index; run `{command}` to make it") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not an index of songs; run `python preprocess.py` to make it") from None
     header = _parse(path, 1, lines[0] if lines else "")
@@ -146,6 +151,8 @@ def read_index(path: str | Path) -> Index:
     if header.get("version") != VERSION:
         version = header.get("version")
         raise UserError(f"{path}: format version {version}, but this program reads {VERSION}; rerun preprocess.py")
+    if not isinstance(header.get("root"), str):
+        raise UserError(f"{path}, line 1: damaged; run `python preprocess.py` again")
     songs = tuple(_song(path, number, line) for number, line in enumerate(lines[1:], 2) if line.strip())
     return Index(path.parent / header["root"], songs, path, header.get("settings", {}))
 

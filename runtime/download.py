@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import http.client
 import json
 import os
 import re
+import socket
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from runtime import console
 from runtime.atomic import atomic_write, sync
@@ -19,6 +24,10 @@ from runtime.errors import UserError
 
 _BLOCK = 1 << 18  # bytes read at a time
 _SCHEMES = ("http", "https", "file")
+
+
+class DownloadError(UserError):
+    """No address delivered the file."""
 
 
 class _Unusable(Exception):
@@ -63,8 +72,9 @@ def download(
     An existing target that has the checksum and size is kept. The transfer goes to ``<target>.part`` and resumes there
     by Range requests, also in a later run: with a checksum from any mirror, without one only if the server says that
     its file is unchanged. Each address is tried ``retries`` times without progress, with doubling pauses (``pause``
-    seconds first); ``timeout`` seconds of silence count as a cut connection. The file gets its name only with the right
-    length and checksum. Proxies come from the environment. Raises `UserError` that lists what each address did.
+    seconds first), but a host that cannot be reached at all is left for the next address at once. ``timeout`` seconds
+    of silence count as a cut connection. The file gets its name only with the right length and checksum. Proxies come
+    from the environment. Raises `DownloadError` that lists what each address did, `UserError` for a lack of space.
     """
     urls = [urls] if isinstance(urls, str) else list(urls)
     target = Path(target)
@@ -73,27 +83,34 @@ def download(
     require_writable(target.parent)
     part = target.with_name(target.name + ".part")
     with open(part, "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here and then finds the finished file
+        _wait_for(lock)
         if target.exists() and wanted.fault(target) is None:
             _discard(part)
             return target
         failures = []
-        for url in urls:
+        for number, url in enumerate(urls, 1):
             try:
                 _Transfer(url, part, wanted, timeout, progress).run(retries, pause)
             except _Unusable as error:
                 failures.append(f"{url}: {error}")
+                if number < len(urls):
+                    console.warn(f"{failures[-1]}; going on with the next address")
                 continue
             sync(part)
             os.replace(part, target)
             _discard(part)
             return target
-    if part.exists() and not part.stat().st_size:
+    remedy = f"Try again later (the transfer resumes) or place the file at {target}"
+    if not part.stat().st_size:
         _discard(part)
-    raise UserError(
-        f"cannot download {target.name}: {'; '.join(failures) or 'no address is known'}. "
-        f"Try again later (the transfer resumes) or place the file at {target}"
-    )
+        remedy = f"Try again later or place the file at {target}"
+    raise DownloadError(f"cannot download {target.name}: {'; '.join(failures) or 'no address is known'}. {remedy}")
+
+
+def _wait_for(lock: IO) -> None:
+    """A second process waits here and then finds the finished file; some cluster file systems have no locks."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _note(part: Path) -> Path:
@@ -111,6 +128,7 @@ class _Transfer:
 
     def __init__(self, url: str, part: Path, wanted: _Wanted, timeout: float, progress: bool):
         self.url, self.part, self.wanted, self.timeout, self.progress = url, part, wanted, timeout, progress
+        self.answered = False
 
     def run(self, retries: int, pause: float) -> None:
         """Bring ``.part`` to completion and prove it, or raise `_Unusable`."""
@@ -133,7 +151,9 @@ class _Transfer:
                 furthest = max(furthest, self._have())
                 if failures >= retries:
                     raise _Unusable(f"{error} (tried {retries} times)") from error
-                time.sleep(pause * 2 ** (failures - 1))
+                wait = pause * 2 ** (failures - 1)
+                console.log(f"{self.part.stem}: {error}; trying again in {wait:g} s")
+                time.sleep(wait)
 
     def _have(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
@@ -146,6 +166,7 @@ class _Transfer:
         try:
             request = urllib.request.Request(self.url, headers=self._headers())
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                self.answered = True
                 self._receive(response)
         except urllib.error.HTTPError as error:
             if error.code == 416:  # nothing follows what is here
@@ -157,9 +178,13 @@ class _Transfer:
                 raise _Unusable(f"HTTP {error.code} {error.reason}") from error
             raise _Interrupted(f"HTTP {error.code} {error.reason}") from error
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            if isinstance(getattr(error, "reason", None), FileNotFoundError):
+            cause = getattr(error, "reason", error)
+            said = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+            if isinstance(cause, FileNotFoundError):
                 raise _Unusable("no such file") from error
-            raise _Interrupted(str(getattr(error, "reason", error)) or type(error).__name__) from error
+            if not self.answered and _is_unreachable(cause):
+                raise _Unusable(f"the host cannot be reached ({said})") from error
+            raise _Interrupted(said) from error
         except ValueError as error:
             raise _Unusable(f"not a valid address ({error})") from error
 
@@ -214,6 +239,17 @@ class _Transfer:
                 bar.update(len(block))
                 have += len(block)
         return have
+
+
+def _is_unreachable(cause: object) -> bool:
+    """Whether asking the same host again is a waste of time: no name, no way, nobody there, or not who it should be.
+
+    Of a host that has answered before, the same may be a passing trouble of the network.
+    """
+    hopeless = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH)
+    return isinstance(cause, socket.gaierror | ssl.SSLCertVerificationError) or (
+        isinstance(cause, OSError) and cause.errno in hopeless
+    )
 
 
 def _empty(part: Path) -> None:

@@ -8,10 +8,11 @@ import os
 from runtime.archive import unpack
 from runtime.atomic import atomic_folder, atomic_path, atomic_write, remove_folder, remove_leftovers
 from runtime.disk import checksum, readable, require_space, require_writable, sha256
-from runtime.download import download
+from runtime.download import DownloadError, download
 from runtime.errors import UserError
 
 __all__ = [
+    "DownloadError",
     "atomic_folder",
     "atomic_path",
     "atomic_write",

@@ -123,6 +123,7 @@ def test_empty_splits_and_lacking_stems_are_errors(dataset):
         ("RIFF", "line 1: damaged"),
         ('{"a": 1}', "not an index"),
         ('{"format": "paddlestems-index", "version": 99}', "format version 99"),
+        ('{"format": "paddlestems-index", "version": 1}', "line 1: damaged"),
         ('{"format": "paddlestems-index", "version": 1, "root": "."}\n{"name": "x"}', "line 2: damaged"),
         ('{"format": "paddlestems-index", "version": 1, "root": "."}\n{"name": "x", "sta', "line 2: damaged"),
     ],
@@ -138,3 +139,16 @@ def test_damaged_indexes_name_file_and_line(tmp_path, text, words):
 def test_a_missing_data_set_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere.*preprocess\.py"):
         read_index(tmp_path / "nowhere")
+
+
+def test_what_is_missing_is_said_with_a_command_that_can_be_copied(tmp_path):
+    with pytest.raises(UserError, match="the data set folder does not exist; give another with --dataset"):
+        read_index(tmp_path / "nowhere" / INDEX_NAME)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="the data set folder does not exist"):
+        read_index(tmp_path / "file" / INDEX_NAME)
+    (tmp_path / "my songs").mkdir()
+    with pytest.raises(UserError, match=r"no index; run `python preprocess.py --dataset '.*/my songs'` to make it"):
+        read_index(tmp_path / "my songs" / INDEX_NAME)
+    with pytest.raises(UserError, match=r"no index; run `python preprocess.py --index .*other.jsonl` to make it"):
+        read_index(tmp_path / "other.jsonl")

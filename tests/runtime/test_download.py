@@ -1,94 +1,23 @@
 """Downloads from a server on this machine that misbehaves in every way we know."""
 
 import hashlib
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import socket
 
 import pytest
 
 from runtime.errors import UserError
-from runtime.files import download
+from runtime.files import DownloadError, download
+from tests.runtime.bad_server import serving
 
 CONTENT = bytes(i * i % 251 for i in range(700_000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `content`; the attributes say how badly. Every request's path and Range header is in `requests`."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content = CONTENT
-        self.etag = '"one"'
-        self.cut_after: list[int | None] = []  # bytes of the body after which answer i closes the connection
-        self.statuses: list[int] = []  # statuses of the first answers
-        self.length_error = 0  # bytes added to the true Content-Length
-        self.says_length = True
-        self.knows_range = True
-        self.lies_about_range = False
-        self.explains_416 = False
-        self.stalls = False
-        self.requests: list[tuple[str, str | None]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/song.zip"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_arguments):
-        pass
-
-    def do_GET(self):
-        server = self.server
-        number = len(server.requests)
-        server.requests.append((self.path, self.headers["Range"]))
-        if number < len(server.statuses) and server.statuses[number] != 200:
-            return self.send_error(server.statuses[number])
-        start = self.wanted_start()
-        if start and start >= len(server.content):
-            self.send_response(416)
-            if server.explains_416:
-                self.send_header("Content-Range", f"bytes */{len(server.content)}")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
-        body = server.content[start:]
-        self.send_response(206 if start else 200)
-        if start:
-            claimed = 0 if server.lies_about_range else start
-            self.send_header("Content-Range", f"bytes {claimed}-{len(server.content) - 1}/{len(server.content)}")
-        if server.says_length:
-            self.send_header("Content-Length", str(len(body) + server.length_error))
-        self.send_header("ETag", server.etag)
-        self.end_headers()
-        cut = server.cut_after[number] if number < len(server.cut_after) else None
-        self.wfile.write(body[:cut])
-        self.wfile.flush()
-        if server.stalls:
-            server.released.wait(10)
-        return None
-
-    def wanted_start(self) -> int:
-        """First byte to send; the condition of If-Range is honoured."""
-        wanted, condition = self.headers["Range"], self.headers["If-Range"]
-        if not (wanted and self.server.knows_range) or condition not in (None, self.server.etag):
-            return 0
-        return int(wanted.removeprefix("bytes=").rstrip("-"))
-
-
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Server() as server:
-        server.released = threading.Event()
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    monkeypatch.setenv("no_proxy", "*")
+    with serving(CONTENT) as server:
         yield server
-        server.released.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -237,6 +166,31 @@ def test_all_failures_are_told(server, target):
         assert part in str(caught.value)
     with pytest.raises(UserError, match="no address is known"):
         fetch([], target)
+
+
+def test_a_host_that_cannot_be_reached_is_asked_once(target, capsys, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    urls = ["http://host.invalid/song.zip", "http://127.0.0.1:9/song.zip"]
+    with pytest.raises(DownloadError) as caught:
+        download(urls, target, pause=60.0, retries=4, timeout=5.0)  # a second attempt would take a minute
+    assert str(caught.value).count("the host cannot be reached (") == 2
+    assert "the transfer resumes" not in str(caught.value)  # there is nothing to resume
+    assert "host.invalid/song.zip: the host cannot be reached" in capsys.readouterr().err
+
+
+def test_a_host_that_answered_is_asked_again_after_a_passing_trouble(server, target, monkeypatch):
+    server.cut_after = [300_000]
+    connect, troubles = socket.create_connection, iter([None, socket.gaierror(-3, "Temporary failure"), None])
+
+    def sometimes(*arguments, **options):
+        trouble = next(troubles)
+        if trouble:
+            raise trouble
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr("socket.create_connection", sometimes)
+    fetch(server.url, target, sha256=SHA256)
+    assert target.read_bytes() == CONTENT
 
 
 def test_passing_troubles_of_a_server_are_waited_out(server, target):
