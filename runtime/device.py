@@ -107,6 +107,14 @@ def card_labels(kind: str, processes: int) -> list[str]:
     return [label.strip() for label in labels[:processes]]
 
 
+def is_host(name: str) -> bool:
+    """Whether the device of this name (as paddle spells it) is the machine's own processor.
+
+    There networks can run as exported programs, and large batches gain nothing.
+    """
+    return name == "cpu"
+
+
 def _count_by_paddle(kind: str) -> int:
     """Ask paddle in a process of its own, because importing it here would settle the environment."""
     code = f"from paddle.device import get_available_custom_device as cards; print(str(cards()).count('{kind}'))"
