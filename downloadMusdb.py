@@ -3,9 +3,11 @@
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from run_scripts.options import Parser, positive
@@ -52,8 +54,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="get the archive from these mirrors instead, tried in this order; give --sha256 or --md5 with it",
     )
     checksum = parser.add_mutually_exclusive_group()
-    checksum.add_argument("--sha256", help="checksum that the archive must have")
-    checksum.add_argument("--md5", help="checksum that the archive must have")
+    checksum.add_argument("--sha256", type=hexadecimal(64), help="checksum that the archive must have")
+    checksum.add_argument("--md5", type=hexadecimal(32), help="checksum that the archive must have")
     parser.add_argument("--keep", action="store_true", help="keep the downloaded archive")
     parser.add_argument("--retries", type=positive, default=4, help="attempts at each mirror that bring nothing (4)")
     parser.add_argument("-j", "--jobs", type=positive, default=os.cpu_count() or 1, help="processes (one a CPU)")
@@ -63,9 +65,22 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args = parser.parse(argv)
     if args.from_archive and args.url:
         parser.error("--from-archive and --url exclude each other")
+    if args.from_archive and args.from_archive.is_dir() and (args.sha256 or args.md5):
+        parser.error("--sha256 and --md5 are sums of a file, but --from-archive is a folder")
     args.two_track = args.two_track or args.form == "two-track"
     args.form = "stems" if args.form == "two-track" else args.form
     return args
+
+
+def hexadecimal(digits: int) -> Callable[[str], str]:
+    """A checksum of so many digits, for argparse."""
+
+    def checksum(text: str) -> str:
+        if not re.fullmatch(f"[0-9a-fA-F]{{{digits}}}", text):
+            raise argparse.ArgumentTypeError(f"{text} is not a checksum of {digits} hexadecimal digits")
+        return text.lower()
+
+    return checksum
 
 
 def main(argv: list[str]) -> int:
@@ -102,7 +117,7 @@ class Job:
             identity = f"{args.from_archive.resolve()} {stat.st_size} {stat.st_mtime_ns}"
         else:
             known = self.published.md5 if self.published else args.sha256 or args.md5
-            identity = known.lower() if known else " ".join(args.url)
+            identity = known or " ".join(args.url)
         return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
     def is_done(self) -> bool:
@@ -120,8 +135,12 @@ class Job:
         """Folder with the songs as published."""
         from runtime.files import remove_leftovers, require_writable
 
-        require_writable(self.root)
         source = self.args.from_archive
+        if source and source.is_dir() and self.root.resolve().is_relative_to(source.resolve()):
+            raise UserError(
+                f"--root {self.root} lies in --from-archive {source}, which is never changed: choose another"
+            )
+        require_writable(self.root)
         if source and source.is_dir():
             console.log(f"songs from {source} to {self.root}")
             return source
@@ -131,24 +150,46 @@ class Job:
         if unpacked.exists():
             console.log(f"going on with what {unpacked} holds")
             return unpacked
-        return self._unpack(source or self._download(), unpacked)
+        return self._unpack(self._verified(source) if source else self._download(), unpacked)
+
+    @property
+    def _sums(self) -> dict[str, str]:
+        """Checksum that the archive must have, by algorithm; the user's word counts more than ours."""
+        known = {"sha256": self.args.sha256, "md5": self.args.md5}
+        given = {algorithm: digest for algorithm, digest in known.items() if digest}
+        return given or ({"md5": self.published.md5} if self.published else {})
+
+    def _verified(self, archive: Path) -> Path:
+        from runtime.files import checksum
+
+        for algorithm, wanted in self._sums.items():
+            found = checksum(archive, algorithm)
+            if found != wanted:
+                raise UserError(f"--from-archive {archive}: its {algorithm} is {found}, not {wanted}")
+        return archive
 
     def _download(self) -> Path:
-        from runtime.files import download, readable
+        from runtime.files import DownloadError, download, readable, sha256
 
-        args, published = self.args, self.published
+        published, size = self.published, None
         if published:
-            urls, size, sums = list(published.urls), published.size, {"md5": published.md5}
-            name, title = published.file, f"{published.title} ({readable(size)})"
-            sums = {"sha256": args.sha256} if args.sha256 else {"md5": args.md5} if args.md5 else sums
+            urls, size, name = list(published.urls), published.size, published.file
+            title = f"{published.title} ({readable(size)})"
             self._require_space(name)
         else:
-            urls, size, sums = args.url, None, {"sha256": args.sha256, "md5": args.md5}
-            name = title = args.url[0].rpartition("/")[2].partition("?")[0] or "archive"
-            if not any(sums.values()):
+            urls = self.args.url
+            title = urls[0].partition("?")[0].rpartition("/")[2]
+            name = re.sub(r"[^\w.+-]", "_", title)[-80:].lstrip(".") or "archive"
+            if not self._sums:
                 console.warn("no --sha256 or --md5 given: only lengths and the archive's own checksums are verified")
         console.log(f"{title} from {urls[0]} to {self.root}")
-        return download(urls, self.folder / name, size=size, retries=args.retries, **sums)
+        try:
+            archive = download(urls, self.folder / name, size=size, retries=self.args.retries, **self._sums)
+        except DownloadError as error:
+            raise UserError(f"{error}, or give an archive from elsewhere with --from-archive FILE") from error
+        if not self._sums:
+            console.log(f"sha256 of {name}: {sha256(archive)}")
+        return archive
 
     def _require_space(self, name: str) -> None:
         """Room for the archive, its contents and the songs together, less what is here already."""

@@ -191,10 +191,7 @@ def write_song(song: SourceSong, root: Path, two_track: bool, link: bool) -> lis
     sum of the stems.
     """
     target = song.target(root)
-    if target.exists():
-        strangers = [path.name for path in target.iterdir() if stem_of_file(path) is None]
-        if strangers:
-            raise UserError(f"{target} is in the way: it holds {strangers[0]}; move that folder away")
+    _require_own(target, expected_tracks(song, two_track))
     floats = []
     with atomic_folder(target, replace=True) as temporary:
         decoded = [stem for stem in expected_tracks(song, two_track) if _must_decode(song, stem)]
@@ -208,6 +205,14 @@ def write_song(song: SourceSong, root: Path, two_track: bool, link: bool) -> lis
                 place = temporary / f"{file_name(stem)}{source.suffix.lower()}"
                 _link(source, place) if link else shutil.copyfile(source, place)
     return floats
+
+
+def _require_own(target: Path, stems: tuple[str, ...]) -> None:
+    """UserError when a folder that is about to be replaced holds anything that is not written anew."""
+    names = {file_name(stem) for stem in stems}
+    for path in sorted(target.iterdir()) if target.is_dir() else [target] if target.exists() else []:
+        if path.stem not in names or path.suffix.lower() not in AUDIO_SUFFIXES:
+            raise UserError(f"{target} is in the way: it holds {path.name}; move that folder away")
 
 
 def _link(source: Path, place: Path) -> None:
