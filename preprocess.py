@@ -70,6 +70,8 @@ def main(argv: list[str]) -> int:
     args = parse(argv)
     if args.json == "-":
         console.set_verbosity(-1)  # stdout is the report's
+    elif args.json:
+        check_report(Path(args.json))
     started = time.monotonic()
     from data.layout import SplitRule
     from data.scan import build_index, summary
@@ -90,6 +92,15 @@ def main(argv: list[str]) -> int:
     show_summary(report, facts)
     console.log(f"index written to {report.index.path} in {time.monotonic() - started:.1f} s")
     return 0
+
+
+def check_report(target: Path) -> None:
+    """Find out before the work that the report cannot be written."""
+    from runtime.files import require_writable
+
+    if target.is_dir():
+        raise UserError(f"--json {target} is a folder: name a file")
+    require_writable(target.parent)
 
 
 def write_report(target: str, facts: dict) -> None:

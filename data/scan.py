@@ -154,7 +154,7 @@ def _measure_all(
                 records[folder.folder] = record
                 decoded += fresh
                 bar.update()
-    except (KeyboardInterrupt, SystemExit):
+    except BaseException:
         _write_records(record_path, {**known, **records}, [])  # what was decoded need not be decoded again
         raise
     return records, decoded
