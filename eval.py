@@ -86,10 +86,10 @@ def _number(text: str) -> float:
 def main(arguments: list[str]) -> int:
     """Evaluate; returns the exit status."""
     options = parse(arguments)
-    from inference import evaluation
+    from inference import evaluation, scoring
 
     if options.work:
-        return evaluation.work(evaluation.Job.read(options.work))
+        return scoring.work(scoring.Job.read(options.work))
     flags = [f"model_dir={options.model_dir}"] if options.model_dir else []
     return evaluation.evaluate(options, [*flags, *shared.overrides(options)], __file__)
 

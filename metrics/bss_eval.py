@@ -87,7 +87,7 @@ def prepare(references: np.ndarray, estimates: np.ndarray) -> tuple[np.ndarray, 
     if references.shape[::2] != estimates.shape[::2]:
         raise ValueError(f"references {references.shape} and estimates {estimates.shape} differ in sources or channels")
     for name, signal in (("references", references), ("estimates", estimates)):
-        if not np.isfinite(signal).all():
+        if not all(np.isfinite(source).all() for source in signal):
             raise ValueError(f"the {name} contain samples that are not finite numbers")
     length = references.shape[1]
     if estimates.shape[1] < length:
@@ -130,25 +130,25 @@ class _Splitter:
     """Distortion filters of one track, and the scores of its frames."""
 
     def __init__(self, references: np.ndarray, estimates: np.ndarray, longest_frame: int, taps: int):
-        self.sources, length, self.channels = references.shape
-        rows = self.sources * self.channels
-        self.references = np.moveaxis(references, 2, 1).reshape(rows, length)  # [P, N]
-        self.estimates = np.moveaxis(estimates, 2, 1).reshape(rows, length)
+        self.sources, _, self.channels = references.shape
+        self.rows = self.sources * self.channels  # P
+        self.references = np.moveaxis(references, 2, 1)  # [S, C, N], a view: a whole song is never copied
+        self.estimates = np.moveaxis(estimates, 2, 1)
         self.taps = taps
-        self._choose_blocks(longest_frame, rows)
+        self._choose_blocks(longest_frame)
         self._solve()
 
-    def _choose_blocks(self, longest_frame: int, rows: int) -> None:
+    def _choose_blocks(self, longest_frame: int) -> None:
         """One FFT for a frame of usual length; longer ones are filtered by overlap-save in blocks."""
         limit = _LONGEST_BLOCK
-        while limit > 8 * self.taps and 8 * limit * rows * rows > _FILTER_BYTES:
+        while limit > 8 * self.taps and 8 * limit * self.rows**2 > _FILTER_BYTES:
             limit //= 2
         whole = fft_size(longest_frame + self.taps - 1)
         self.size = min(whole, max(limit, fft_size(4 * self.taps)))
         self.history = 0 if self.size == whole else self.taps - 1
 
     def _solve(self) -> None:
-        rows, width = len(self.references), self.channels
+        rows, width = self.rows, self.channels
         r = correlations(self.references, self.estimates, self.taps)
         between, towards = r[:, :rows], r[:, rows:, self.taps - 1 :]
         own = []
@@ -164,10 +164,7 @@ class _Splitter:
 
     def scores(self, frame: slice) -> np.ndarray:
         """``[4, S]``: SDR, SIR, SAR, ISR of one frame."""
-        s = self.references[:, frame].astype(np.float64)
-        e = self.estimates[:, frame].astype(np.float64)
-        energy, distortion = self._by_source(s), self._by_source(e - s)
-        spatial, filtered, interference, projected, artifacts = self._energies(s, e)
+        energy, distortion, spatial, filtered, interference, projected, artifacts = self._energies(frame)
         return np.stack(
             [
                 decibels(energy, distortion),
@@ -177,32 +174,38 @@ class _Splitter:
             ]
         )
 
-    def _by_source(self, signal: np.ndarray) -> np.ndarray:
-        return np.einsum("pn,pn->p", signal, signal).reshape(self.sources, self.channels).sum(axis=1)
+    def _energies(self, frame: slice) -> np.ndarray:
+        """``[7, S]``: energies of s, e - s, e_spat, s + e_spat, e_interf, s + e_spat + e_interf and e_artif.
 
-    def _energies(self, s: np.ndarray, e: np.ndarray) -> np.ndarray:
-        """``[5, S]``: energies of e_spat, s + e_spat, e_interf, s + e_spat + e_interf and e_artif, decay included."""
-        length = s.shape[1]
+        All but the first two include the decay of the filters behind the frame.
+        """
+        length = frame.stop - frame.start
         total = length + self.taps - 1
         step = self.size - self.history
-        energies = np.zeros((5, self.sources))
+        energies = np.zeros((7, self.sources))
         for start in range(0, total, step):
             first, stop = start - self.history, min(start + step, total)
+            block = np.zeros((self.rows, self.size))
             low, high = max(first, 0), min(first + self.size, length)
-            block = np.zeros((len(s), self.size))
             if low < high:
-                block[:, low - first : high - first] = s[:, low:high]
-            own, every = self._project(block)
-            own = own[:, self.history : self.history + stop - start]
-            every = every[:, self.history : self.history + stop - start]
+                block[:, low - first : high - first] = self._rows(self.references, frame.start + low, high - low)
+            own, every = (part[:, self.history : self.history + stop - start] for part in self._project(block))
             inside = max(min(stop, length) - start, 0)
-            artifacts = every.copy()
-            artifacts[:, :inside] -= e[:, start : start + inside]
-            spatial = own.copy()
-            spatial[:, :inside] -= s[:, start : start + inside]
-            parts = (spatial, own, every - own, every, artifacts)
+            s = block[:, self.history : self.history + inside]
+            e = self._rows(self.estimates, frame.start + start, inside)
+            spatial, artifacts = own.copy(), every.copy()
+            spatial[:, :inside] -= s
+            artifacts[:, :inside] -= e
+            parts = (s, e - s, spatial, own, every - own, every, artifacts)
             energies += [self._by_source(part) for part in parts]
         return energies
+
+    def _rows(self, signals: np.ndarray, start: int, count: int) -> np.ndarray:
+        """``count`` samples of ``signals [S, C, N]`` as float64 ``[P, count]``."""
+        return np.array(signals[..., start : start + count], np.float64, order="C").reshape(self.rows, count)
+
+    def _by_source(self, signal: np.ndarray) -> np.ndarray:
+        return np.einsum("pn,pn->p", signal, signal).reshape(self.sources, self.channels).sum(axis=1)
 
     def _project(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Projections of the estimates on their own source and on all; ``block [P, size]`` holds references."""

@@ -9,6 +9,7 @@ follow from correlations at lags below L alone.  The method is that of Vincent, 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
@@ -44,14 +45,16 @@ def fft_size(minimum: int) -> int:
 def correlations(references: np.ndarray, estimates: np.ndarray, taps: int) -> np.ndarray:
     """Correlations of the references with the references and with the estimates, at lags |d| < taps.
 
-    ``references [P, N]`` and ``estimates [E, N]``, any float type; read in blocks, so the memory does not depend on N.
+    ``references [..., N]`` and ``estimates [..., N]``, any float type, P and E rows in all; they are read in blocks, so
+    that the memory does not depend on N.
     Returns float64 ``r [P, P + E, 2·taps - 1]`` with ``r[p, q, d + taps - 1] = Σ_n references[p, n] · x[q, n + d]``,
     x being the references followed by the estimates.
     """
-    rows, margin = len(references), taps - 1
+    rows, others = (math.prod(signals.shape[:-1]) for signals in (references, estimates))
+    margin = taps - 1
     size = max(8192, fft_size(8 * taps))
     step = size - 2 * margin
-    total = np.zeros((size // 2 + 1, rows, rows + len(estimates)), np.complex128)
+    total = np.zeros((size // 2 + 1, rows, rows + others), np.complex128)
     for signal, blocks in _groups(references, estimates, margin, step):
         centre = signal[:rows, margin : margin + blocks * step].reshape(rows, blocks, step)
         around = sliding_window_view(signal, size, axis=1)[:, ::step]  # each block with `margin` samples at both sides
@@ -65,15 +68,16 @@ def _groups(
     references: np.ndarray, estimates: np.ndarray, margin: int, step: int, blocks: int = 4
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Stretches of up to ``blocks`` blocks as float64 ``[P + E, margin + blocks·step + margin]``, zeros outside."""
-    rows, length = references.shape
+    length = references.shape[-1]
+    rows, others = (math.prod(signals.shape[:-1]) for signals in (references, estimates))
     count = -(-length // step)
     for first in range(0, count, blocks):
         here = min(blocks, count - first)
         start, stop = first * step - margin, (first + here) * step + margin
         low, high = max(start, 0), min(stop, length)
-        signal = np.zeros((rows + len(estimates), stop - start))
-        signal[:rows, low - start : high - start] = references[:, low:high]
-        signal[rows:, low - start : high - start] = estimates[:, low:high]
+        signal = np.zeros((rows + others, stop - start))
+        signal[:rows, low - start : high - start] = references[..., low:high].reshape(rows, -1)
+        signal[rows:, low - start : high - start] = estimates[..., low:high].reshape(others, -1)
         yield signal, here
 
 

@@ -98,6 +98,12 @@ def test_two_processes_give_what_one_gives(place):
         assert one[part] == two[part]
 
 
+def test_more_processes_than_songs(place):
+    out, _ = run(place, "--fraction", 0.25, "-o", "few", "-npn", 4)
+    assert out.startswith("songs: 1 of test")
+    assert len(scores(place / "few")) == 1
+
+
 def test_museval_gives_the_same_numbers(place):
     run(place, "--fraction", 0.25, "-o", "fast")
     out, _ = run(place, "--fraction", 0.25, "-o", "original", "--bss", "museval")

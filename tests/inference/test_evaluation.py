@@ -10,9 +10,10 @@ import pytest
 from data.index import Index, Song, read_index
 from data.scan import build_index
 from data.synthetic import write_songs
-from inference import evaluation
-from inference.evaluation import Job, check_songs, draw
+from inference import scoring, summary
+from inference.evaluation import check_songs, draw
 from inference.planning import Plan
+from inference.scoring import Job
 from inference.separator import Separator
 from metrics.bss_eval import bss_eval_v4
 from metrics.report import COLUMNS, SongScore
@@ -66,12 +67,19 @@ def test_a_job_is_read_as_it_was_written(index, tmp_path):
     assert Job.read(written.write(tmp_path / "there" / "job.json")) == written
 
 
+def test_long_names_of_songs_have_files_of_their_own(index, tmp_path):
+    files = [job(index, tmp_path).file(song(name)) for name in ("曲" * 84 + "一", "曲" * 84 + "二", "short")]
+    assert len(set(files)) == 3
+    assert max(len(file.name.encode()) for file in files) < 255
+    assert files[2] == tmp_path / "test" / "short.json"
+
+
 def test_scores_are_those_of_the_metric(index, tmp_path, small_model):
     from data.index import load_stem
 
     separator = Separator.from_model(small_model)
     played = index.split("test")[0]
-    score = evaluation.score_song(job(index, tmp_path), index, played, separator)
+    score = scoring.score_song(job(index, tmp_path), index, played, separator)
     mixture = load_stem(index, played, "mixture")
     references = np.stack([load_stem(index, played, stem).T for stem in separator.sources])
     estimates = separator.separate(mixture, 8000)
@@ -88,24 +96,24 @@ def test_scores_are_those_of_the_metric(index, tmp_path, small_model):
 def test_a_window_without_samples(index, tmp_path, small_model):
     separator = Separator.from_model(small_model)
     with pytest.raises(UserError, match="has no samples at 8000 Hz"):
-        evaluation.score_song(job(index, tmp_path, hop=1e-6), index, index.split("test")[0], separator)
+        scoring.score_song(job(index, tmp_path, hop=1e-6), index, index.split("test")[0], separator)
 
 
 def test_other_weights_options_or_songs_are_other_scores(index, tmp_path, small_model):
     played = index.split("test")[0]
     plain = Separator.from_model(small_model)
-    wanted = evaluation.identity(job(index, tmp_path), played, plain)
+    wanted = scoring.identity(job(index, tmp_path), played, plain)
     assert wanted == json.loads(json.dumps(wanted))
     others = [
-        evaluation.identity(job(index, tmp_path, window=2.0), played, plain),
-        evaluation.identity(job(index, tmp_path, bss="museval"), played, plain),
-        evaluation.identity(job(index, tmp_path), index.split("test")[1], plain),
-        evaluation.identity(job(index, tmp_path), played, Separator.from_model(small_model, mask_extension="average")),
+        scoring.identity(job(index, tmp_path, window=2.0), played, plain),
+        scoring.identity(job(index, tmp_path, bss="museval"), played, plain),
+        scoring.identity(job(index, tmp_path), index.split("test")[1], plain),
+        scoring.identity(job(index, tmp_path), played, Separator.from_model(small_model, mask_extension="average")),
     ]
     plain.weights_hash = "0123456789ab"
-    others.append(evaluation.identity(job(index, tmp_path), played, plain))
+    others.append(scoring.identity(job(index, tmp_path), played, plain))
     assert wanted not in others
-    assert evaluation.identity(job(index, tmp_path, processes=4, device="cpu"), played, plain) == others[-1]
+    assert scoring.identity(job(index, tmp_path, processes=4, device="cpu"), played, plain) == others[-1]
 
 
 def scored(name: str, value: float, weights: str = "0123456789ab", seconds: float = 60.0) -> SongScore:
@@ -120,7 +128,7 @@ DRAWN = {"split": "test", "fraction": 0.5, "seed": 9}
 
 def test_the_result_is_a_median_of_medians_with_its_protocol(index, tmp_path, capsys):
     scores = [scored("a", 1.0), scored("b", 2.0), scored("c", 9.0)]
-    result = evaluation.conclude(job(index, tmp_path), scores, DRAWN, 12.0)
+    result = summary.conclude(job(index, tmp_path), scores, DRAWN, 12.0)
     assert result["estimate"]["vocals"]["SDR"] == 2.0
     assert result["songs"]["c"]["vocals"]["SIR"] == 9.0
     assert result["real_time_factor"] == pytest.approx(0.05)
@@ -131,7 +139,7 @@ def test_the_result_is_a_median_of_medians_with_its_protocol(index, tmp_path, ca
 
 
 def test_songs_without_a_scored_window_are_named_and_are_null(index, tmp_path, capsys):
-    result = evaluation.conclude(job(index, tmp_path), [scored("quiet", np.nan)], DRAWN, 1.0)
+    result = summary.conclude(job(index, tmp_path), [scored("quiet", np.nan)], DRAWN, 1.0)
     assert result["estimate"]["vocals"]["SDR"] is None
     json.dumps(result, allow_nan=False)
     assert "do not count: quiet" in capsys.readouterr().err
@@ -139,4 +147,4 @@ def test_songs_without_a_scored_window_are_named_and_are_null(index, tmp_path, c
 
 def test_scores_of_different_weights_are_not_mixed(index, tmp_path):
     with pytest.raises(UserError, match="different weights"):
-        evaluation.conclude(job(index, tmp_path), [scored("a", 1.0), scored("b", 1.0, "ba9876543210")], DRAWN, 1.0)
+        summary.conclude(job(index, tmp_path), [scored("a", 1.0), scored("b", 1.0, "ba9876543210")], DRAWN, 1.0)
