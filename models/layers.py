@@ -54,8 +54,8 @@ class SameConv2D(nn.Layer):
 class SameConv2DTranspose(nn.Layer):
     """Transposed convolution with TensorFlow's SAME padding: ``[B, C, H, W] -> [B, K, H*stride, W*stride]``.
 
-    The full result is cut by :func:`same_padding` at its edges. Weight ``[C, K, kernel, kernel]``, bias ``[K]``; both
-    start at zero, see :func:`he_uniform_`.
+    The full result is cut by :func:`same_padding` at its edges; the kernel must be at least as long as the stride.
+    Weight ``[C, K, kernel, kernel]``, bias ``[K]``; both start at zero, see :func:`he_uniform_`.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int):

@@ -149,7 +149,7 @@ def from_official(params: Mapping[str, Any]) -> dict[str, Any]:
         "frame_step": params.get("frame_step", 1024),
         "segment_frames": params.get("T", 512),
         "frequency_bins": params.get("F", 1024),
-        "filters": tuple(options.get("conv_n_filters", SpleeterConfig.filters)),
+        "filters": tuple(options.get("conv_n_filters", SpleeterConfig.filters))[:LEVELS],  # more are ignored there, too
         # any other spelling falls back to the default in the original, too
         "conv_activation": conv if conv in ("ReLU", "ELU") else "LeakyReLU",
         "deconv_activation": deconv if deconv in ("LeakyReLU", "ELU") else "ReLU",

@@ -81,11 +81,26 @@ def test_nan_of_the_reference_must_be_there(tmp_path):
     assert not run_case(case, {("Toy", "run"): lambda case: {"y": np.nan_to_num(reference)}})[0].ok
 
 
+def test_an_infinity_is_met_by_itself_only(tmp_path):
+    reference = np.float32([np.inf, 1, -np.inf, 3])
+    case = golden.load(_write_case(tmp_path / "toy.npz", reference, mean=np.nan, std=np.nan, max=np.inf))
+    assert run_case(case, {("Toy", "run"): lambda case: {"y": reference}})[0].ok
+    for wrong in (-reference, np.float32([9, 1, -np.inf, 3]), np.float32([np.nan, 1, -np.inf, 3])):
+        assert not run_case(case, {("Toy", "run"): lambda case, wrong=wrong: {"y": wrong}})[0].ok
+
+
+def _write_truncated(path):
+    whole = _write_case(path, np.zeros(4, np.float32)).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda path: _write_case(path, np.zeros(4, np.float32), arch="Unheard"), "no adapter for arch 'Unheard'"),
         (lambda path: path.write_bytes(b"not a zip"), "is not a golden case"),
+        (lambda path: path.write_bytes(b""), "is not a golden case"),
+        (_write_truncated, "is not a golden case"),
         (lambda path: None, "there is no golden file"),
     ],
 )

@@ -56,6 +56,22 @@ def test_same_transposed_convolution_is_the_full_one_cropped(tensor):
         np.testing.assert_allclose(mine, theirs, atol=2e-4)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "kernel", "stride", "shape"),
+    [(3, 5, 2, (4, 6)), (1, 1, 1, (3, 2)), (2, 3, 1, (1, 5)), (2, 2, 2, (5, 1)), (4, 4, 2, (3, 3)), (2, 3, 3, (2, 4)),
+     (2, 7, 3, (4, 4)), (3, 8, 4, (2, 3)), (2, 9, 2, (6, 5)), (32, 5, 2, (16, 8))],
+)  # fmt: skip
+def test_an_exported_transposed_convolution_to_one_channel_equals_the_operator(tensor, inputs, kernel, stride, shape):
+    layer, x = _fill(SameConv2DTranspose(inputs, 1, kernel, stride), tensor), tensor(2, inputs, *shape)
+    program = paddle.jit.to_static(layer.forward, full_graph=True)
+    y = program(x)
+    first, (height, width) = same_padding(kernel, stride)[0], (stride * size for size in shape)
+    full = F.conv2d_transpose(x, layer.weight, layer.bias, stride)
+    assert y.shape == [2, 1, height, width]
+    np.testing.assert_allclose(y, full[:, :, first : first + height, first : first + width], atol=2e-5)
+    np.testing.assert_allclose(y, layer(x), atol=2e-5)
+
+
 def test_transposed_convolution_is_the_adjoint_of_the_convolution(tensor):
     down, up = SameConv2D(3, 4, 5, 2), SameConv2DTranspose(4, 3, 5, 2)
     down.weight.set_value(tensor(4, 3, 5, 5))

@@ -57,6 +57,8 @@ def demucs_dsp(case: Case) -> dict[str, np.ndarray]:
     for name, options in case.run["models"].items():
         variant = {"hybrid": options.get("hybrid", True), "old": options.get("hybrid_old", False)}
         for length in case.run["lengths"]:
+            if f"{name}_{length}_spec" not in case.outputs:
+                continue  # too short for the original
             spec = demucs_spec(case.inputs["wav"][None, :, :length], options.get("nfft", case.run["nfft"]), **variant)
             outputs[f"{name}_{length}_spec"] = spec
             outputs[f"{name}_{length}_magnitude"] = demucs_magnitude(spec, options.get("cac", True))
