@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from inference.separator import Separator
 
 _FORMAT = 1  # raise it when scores written before must not be used any more
+_BLOCK = 1 << 18  # samples that the separator gets at a time
 _LONGEST_NAME = 200  # bytes of a song's name; file systems take 255 with all that is appended
 
 
@@ -130,12 +131,11 @@ def score_song(job: Job, index: Index, song: Song, separator: Separator) -> Song
 
     mixture = load_stem(index, song, "mixture")  # [C, N]
     started = time.perf_counter()
-    stems = separator.separate(mixture, song.sample_rate)
+    estimates = _separate(separator, mixture, song.sample_rate)  # [S, C, N]
     separated = time.perf_counter()
-    references, estimates = np.empty((2, len(stems), *mixture.shape), np.float32)  # each [S, C, N]
+    references = np.zeros_like(estimates)
     for number, stem in enumerate(separator.sources):
-        references[number] = _as_long_as(load_stem(index, song, stem), mixture)
-        estimates[number] = stems.pop(stem)
+        _copy_start(load_stem(index, song, stem), references[number])
     window, hop = (int(seconds * song.sample_rate) for seconds in (job.window, job.hop))
     if min(window, hop) < 1:
         raise UserError(f"a window of {job.window:g} s every {job.hop:g} s has no samples at {song.sample_rate} Hz")
@@ -155,10 +155,26 @@ def score_song(job: Job, index: Index, song: Song, separator: Separator) -> Song
     return SongScore(song.name, job.window, job.hop, *named, details=details)
 
 
-def _as_long_as(stem: np.ndarray, mixture: np.ndarray) -> np.ndarray:
-    """The audit of the data set reports stems of other lengths; where they were let pass, silence fills the end."""
-    stem = stem[:, : mixture.shape[1]]
-    return np.pad(stem, [(0, 0), (0, mixture.shape[1] - stem.shape[1])])
+def _separate(separator: Separator, mixture: np.ndarray, sample_rate: int) -> np.ndarray:
+    """All stems ``[S, C, N]`` of a mixture ``[C, N]``, in the one array that is scored: long songs are large."""
+    channels, samples = mixture.shape
+    stems, done = np.empty((len(separator.sources), channels, samples), np.float32), 0
+    blocks = (mixture[:, start : start + _BLOCK] for start in range(0, samples, _BLOCK))
+    for block in separator.stream(blocks, channels, sample_rate, samples):
+        for number, stem in enumerate(separator.sources):
+            count = _copy_start(block[stem], stems[number, :, done:])
+        done += count
+    return stems
+
+
+def _copy_start(samples: np.ndarray, target: np.ndarray) -> int:
+    """Copy as much of ``samples [C, n]`` as fits to the start of ``target [C, N]``; returns how many samples.
+
+    Stems of other lengths than the mixture are reported by the audit; where they were let pass, silence fills the end.
+    """
+    count = min(samples.shape[1], target.shape[1])
+    target[:, :count] = samples[:, :count]
+    return count
 
 
 def _bss(name: str) -> Any:
