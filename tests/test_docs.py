@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib
 import json
 import re
 import shlex
@@ -15,6 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runtime import console
+from runtime.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ENGLISH = {path.name: path for path in PAGES if path.parent.name == "en"} | {"README": ROOT / "README.md"}
@@ -26,6 +30,11 @@ HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 MACHINE_PATH = re.compile(r"(?<![\w.~/:}>-])(?:/(?:work|home|root|tmp|mnt|opt|usr|var|Users)\b|[A-Z]:\\)")
 ENDS_COMMAND = {";", "&&", "||", "|", "&", ">", "2>", "<"}
 CONFIGURED = {"run_spleeter.py", "eval.py"}  # take -c NAME and key=value
+
+MODULES = {  # programs whose parser can be called here
+    (f"{name.replace('.', '/')}.py",): name
+    for name in ("downloadMusdb", "preprocess", "eval", "separator", "run_scripts.run_spleeter")
+}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 each_pair = pytest.mark.parametrize("name", sorted(ENGLISH))
@@ -154,6 +163,23 @@ def test_commands_name_programs_and_flags_that_exist(page):
                 wrong.append(f"{' '.join(name)} has no {flag}")
             elif known.get(word) and value not in known[word]:
                 wrong.append(f"{' '.join(name)} {word} cannot be {value}")
+    assert not wrong
+
+
+@each_page
+def test_commands_are_understood_by_their_parsers(page):
+    wrong = []
+    for call in python_commands(page):
+        if program(call) not in MODULES:
+            continue
+        module = importlib.import_module(MODULES[program(call)])
+        parse = module.parser().parse if hasattr(module, "parser") else module.parse
+        try:
+            parse(call[1:])
+        except UserError as error:
+            wrong.append(f"{' '.join(call)}: {error}")
+        finally:
+            console.set_verbosity(0)
     assert not wrong
 
 
