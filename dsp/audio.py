@@ -6,7 +6,7 @@ Waveforms are float32 ``[C, N]`` with full scale ±1. libsndfile reads what it r
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -155,33 +155,54 @@ def convert_channels(x: np.ndarray, channels: int) -> np.ndarray:
     raise ValueError(f"{have} channels cannot become {channels}; only one channel can be repeated")
 
 
-def audio_files(paths: Iterable[str | os.PathLike], problems: list[UserError] | None = None) -> list[Path]:
+def audio_files(
+    paths: Iterable[str | os.PathLike],
+    problems: list[UserError] | None = None,
+    leave_out: str | os.PathLike | None = None,
+) -> list[Path]:
     """The audio files among ``paths``: files as named, folders walked and sorted, nothing twice.
 
-    In folders hidden files and folders and suffixes outside `AUDIO_SUFFIXES` are left out. A named file must be
-    readable audio, whatever its suffix, and a folder must hold at least one file.
+    In folders hidden files and folders and suffixes outside `AUDIO_SUFFIXES` are left out; links are followed, and no
+    folder is entered twice. A named file must be readable audio, whatever its suffix, and a folder must hold at least
+    one file.
 
     Args:
         paths: files and folders
         problems: collects the errors, so that the good files can be done all the same; without it the first one raises
+        leave_out: a folder that is not entered on the way through another one: that of earlier results
 
     Raises:
-        UserError: a file or folder that is missing or of no use
+        UserError: a file or folder that is missing, unreadable or of no use
     """
+
+    def report(error: UserError) -> None:
+        if problems is None:
+            raise error
+        problems.append(error)
+
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         try:
-            found.update(dict.fromkeys(_folder_files(path) if path.is_dir() else [_named_file(path)]))
+            files = _folder_files(path, leave_out, report) if os.path.isdir(path) else [_named_file(path)]
         except UserError as error:
-            if problems is None:
-                raise
-            problems.append(error)
+            report(error)
+        else:
+            found.update(dict.fromkeys(files))
     return list(found)
 
 
-def _folder_files(folder: Path) -> list[Path]:
+def _folder_files(folder: Path, leave_out: str | os.PathLike | None, report: Callable[[UserError], None]) -> list[Path]:
+    def unlisted(error: OSError) -> None:
+        report(unreadable(error.filename, str(error.strerror).lower()))
+
     files = []
-    for parent, folders, names in os.walk(folder):
+    entered = {os.path.realpath(leave_out)} - {os.path.realpath(folder)} if leave_out is not None else set()
+    for parent, folders, names in os.walk(folder, onerror=unlisted, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in entered:
+            folders.clear()
+            continue
+        entered.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         visible = (Path(parent, name) for name in sorted(names) if not name.startswith("."))
         files += [path for path in visible if path.suffix.lower() in AUDIO_SUFFIXES]

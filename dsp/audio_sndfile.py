@@ -18,6 +18,7 @@ _UNKNOWN_LENGTH = 1 << 62  # libsndfile's count for streams without one is above
 _SEEKABLE = re.compile(r"PCM|FLOAT|DOUBLE|ULAW|ALAW|VORBIS")  # codings whose seeks land on the exact sample
 _SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 _NO_DATA = re.compile(r"^\s*data : 0$", re.MULTILINE)
+_OGG_PAGE = 65307  # bytes of the largest page
 _HEADERS = 1 << 14  # bytes; a WAV file without sound is not larger
 # sizes that programs write into the header of a stream they cannot go back to
 _OPEN_ENDED = (range(0x7FFFF000, 0x80000000), range(0xFFFFFF00, 0x100000000))
@@ -43,7 +44,7 @@ class SndfileReader:
     @classmethod
     def open(cls, path: Path) -> SndfileReader | None:
         """A reader, or None for what libsndfile cannot read, or not well enough. `UserError` for a truncated file."""
-        if path.suffix.lower() == ".raw":  # libsndfile would ask for the rate instead of looking at the contents
+        if _not_for_libsndfile(path):
             return None
         try:
             reader = cls(path)
@@ -76,6 +77,8 @@ class SndfileReader:
                 raise unreadable(self.path, f"it is truncated, {missing} bytes are missing; copy or download it again")
         if not self.info.frames and _NO_DATA.search(self._file.extra_info) and self.path.stat().st_size > _HEADERS:
             raise unreadable(self.path, "its header was never completed; repair it with an audio editor")
+        if self.info.format == "OGG" and _ends_inside_a_page(self.path):
+            raise unreadable(self.path, "it is truncated; copy or download it again")
 
     def decoded(self, start: int, frames: int) -> Iterator[np.ndarray]:
         total = self.info.frames
@@ -101,6 +104,29 @@ class SndfileReader:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _not_for_libsndfile(path: Path) -> bool:
+    """Names by which libsndfile goes instead of looking at the contents: it would ask for the rate of headerless audio,
+    and its MP3 decoder, which is not wanted anyway, comments on what it finds."""
+    suffix = path.suffix.lower()
+    if suffix != ".mp3":
+        return suffix == ".raw"
+    with open(path, "rb") as handle:
+        return handle.read(4) not in (b"RIFF", b"fLaC", b"OggS", b"FORM")
+
+
+def _ends_inside_a_page(path: Path) -> bool:
+    """Whether an Ogg file ends before its last page does (RFC 3533, 6)."""
+    with open(path, "rb") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(0, size - _OGG_PAGE))
+        end = handle.read()
+    place = end.rfind(b"OggS")
+    if place < 0:
+        return False
+    page = end[place:]
+    return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def _usual_order(info: AudioInfo) -> list[int] | slice:

@@ -51,6 +51,30 @@ def test_broken_files_inside_a_folder_are_left_to_who_reads_them(folder):
     assert audio_files([folder])[-2].name == "z.mp3"
 
 
+def test_links_are_followed_and_no_folder_is_entered_twice(folder):
+    elsewhere = folder / "sub" / "elsewhere"
+    sound(elsewhere / "d.wav")
+    (folder / "one").mkdir()
+    for link, target in [("one/again", elsewhere), ("one/loop", folder), ("one/b2.wav", folder / "b.wav")]:
+        (folder / link).symlink_to(target)
+    names = [path.relative_to(folder).as_posix() for path in audio_files([folder])]
+    assert names == ["a.WAV", "b.wav", "one/b2.wav", "one/again/d.wav", "sub/c.wav"]
+
+
+def test_earlier_results_are_left_out_unless_they_are_named(folder):
+    def names(path, leave_out):
+        return [found.name for found in audio_files([path], leave_out=leave_out)]
+
+    assert names(folder, folder / "sub") == names(folder, folder / "x" / ".." / "sub") == ["a.WAV", "b.wav"]
+    assert names(folder / "sub", folder / "sub") == ["c.wav"]
+    assert names(folder, folder / "none") == names(folder, folder) == ["a.WAV", "b.wav", "c.wav"]
+
+
+def test_a_name_that_cannot_be_is_reported(folder):
+    with pytest.raises(UserError, match=r"cannot read .*: file name too long"):
+        audio_files([folder / ("x" * 300)])
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_files_without_permission_are_reported(folder):
     (folder / "b.wav").chmod(0)

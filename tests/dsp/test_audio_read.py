@@ -180,7 +180,7 @@ def test_wav_that_was_written_to_a_pipe_is_read(tmp_path, size):
     assert audio.read(tmp_path / "a.wav")[0].shape == (2, 3000)
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.w64", "a.au", "a.flac", "a.mp3", "a.m4a"])
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.w64", "a.au", "a.flac", "a.ogg", "a.mp3", "a.m4a"])
 def test_truncated_files_are_refused_by_name(tmp_path, name):
     x = 0.1 * np.random.RandomState(0).standard_normal((2, RATE)).astype(np.float32)
     if name == "a.m4a":
@@ -191,6 +191,21 @@ def test_truncated_files_are_refused_by_name(tmp_path, name):
     (tmp_path / name).write_bytes(raw[: len(raw) * 2 // 3])
     with pytest.raises(UserError, match=f"{name}.*(truncated|damaged)"):
         audio.read(tmp_path / name)
+
+
+def test_what_follows_the_last_page_of_an_ogg_file_is_ignored(tmp_path):
+    soundfile.write(tmp_path / "a.ogg", 0.1 * np.ones((RATE, 2)), RATE)
+    for junk in (b"x", bytes(100_000)):
+        with open(tmp_path / "a.ogg", "ab") as handle:
+            handle.write(junk)
+        assert audio.read(tmp_path / "a.ogg")[0].shape == (2, RATE)
+
+
+def test_nothing_but_our_sentence_is_said_of_what_is_no_mp3(tmp_path, capfd):
+    (tmp_path / "words.mp3").write_text("only words " * 50)
+    with pytest.raises(UserError, match="not audio"):
+        audio.probe(tmp_path / "words.mp3")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_wav_file_that_was_never_completed_is_refused(tmp_path):
