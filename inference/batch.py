@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,8 @@ from runtime.files import require_writable, write_json
 if TYPE_CHECKING:
     from inference.separator import Separator
 
+_OUTPUT = Path("separated")  # where stems go without --output, in a folder for each network
+
 
 def separate_all(options: Namespace) -> int:
     """Separate everything that the command line of ``separator.py`` names; returns the exit status.
@@ -27,19 +29,21 @@ def separate_all(options: Namespace) -> int:
     """
     started = time.perf_counter()
     problems: list[UserError] = []
-    inputs = audio.audio_files(options.inputs, problems)
+    inputs = audio.audio_files(options.inputs, problems, leave_out=options.output or _OUTPUT)
     if not inputs:
-        raise problems[0]
+        for problem in problems[:-1]:
+            console.complain(str(problem), 1)
+        raise problems[-1]
     plan = _plan(options)
-    output = Path(options.output) if options.output else Path("separated") / plan.label
+    output = Path(options.output) if options.output else _OUTPUT / plan.label
     selection, jobs = _jobs(inputs, plan, output, options)
-    done = {path: options.skip_existing and all(map(Path.exists, files.values())) for path, files in jobs.items()}
+    done = {path: options.skip_existing and all(map(Path.is_file, made.values())) for path, made in jobs.items()}
     separator = None if all(done.values()) else _separator(plan, options)
     console.log(f"input: {_count(len(inputs), 'file')}" + (f", {inputs[0]}" if len(inputs) == 1 else ""))
 
     reports = [SeparationReport("", error=str(problem)) for problem in problems]
     for problem in problems:
-        console.warn(str(problem))
+        console.complain(str(problem), 1)
     for number, path in enumerate(inputs, 1):
         if done[path]:
             report = SeparationReport(str(path), skipped=True)
@@ -59,17 +63,29 @@ def _jobs(
     inputs: Sequence[Path], plan: planning.Plan, output: Path, options: Namespace
 ) -> tuple[naming.Selection, dict[Path, dict[str, Path]]]:
     """What is to be written, and the files of every input; all that can be wrong with the wishes shows here."""
-    stems = [name.strip() for name in options.stems.split(",")] if options.stems else None
+    stems = None if options.stems is None else [name.strip() for name in options.stems.split(",")]
     selection = naming.select(plan.description.sources, stems, options.two_stems, options.residual)
     extension = audio.suffix(options.format)[1:]
     jobs = {path: naming.targets(path, output, selection.names, extension, options.filename) for path in inputs}
     naming.refuse_collisions(jobs)
     if options.bitrate is not None:
         audio.parse_bitrate(options.bitrate)
+    files.check_excerpt(options.offset, options.duration)
     require_writable(output)
     if options.json:
-        require_writable(Path(options.json).resolve().parent)
+        _require_place(Path(options.json), jobs)
     return selection, jobs
+
+
+def _require_place(report: Path, jobs: Mapping[Path, Mapping[str, Path]]) -> None:
+    """UserError unless the report can be written where nothing of value is."""
+    place = report.resolve()
+    taken = [*jobs, *(target for targets in jobs.values() for target in targets.values())]
+    if place in (path.resolve() for path in taken):
+        raise UserError(f"--json {report} would overwrite a song or a stem: choose another name")
+    if place.is_dir():
+        raise UserError(f"--json {report} is a folder: name the file to write, such as {report / 'report.json'}")
+    require_writable(place.parent)
 
 
 def _separator(plan: planning.Plan, options: Namespace) -> Separator:
@@ -108,8 +124,8 @@ def _one(
     separator: Separator, path: Path, output: Path, selection: naming.Selection, options: Namespace
 ) -> SeparationReport:
     """Separate one file; what is wrong with it goes into the report."""
-    with console.progress(100, path.name, "%") as bar:
-        try:
+    try:
+        with console.progress(100, path.name, "%") as bar:
             return files.separate_file(
                 separator,
                 path,
@@ -122,9 +138,9 @@ def _one(
                 options.duration,
                 progress=lambda share: bar.update(int(share * 100) - bar.n),
             )
-        except UserError as error:
-            console.warn(f"{path}: {error}")
-            return SeparationReport(str(path), error=str(error))
+    except UserError as error:
+        console.complain(str(error) if str(path) in str(error) else f"{path}: {error}", 1)
+        return SeparationReport(str(path), error=str(error))
 
 
 def _sentence(report: SeparationReport) -> str:

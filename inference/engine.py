@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtime import checkpoint
+from runtime.device import is_host
 from runtime.errors import UserError
 from runtime.files import atomic_folder, read_json, write_json
 
@@ -46,23 +48,25 @@ def build(
     model: Any,
     engine: str = "auto",
     precision: str = "float32",
-    device: str = "cpu",
+    device: str | None = None,
     weights_hash: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Engine:
     """The engine for ``model`` (a ``paddle.nn.Layer`` with a ``description``).
 
     ``auto`` is the program on a CPU and eager elsewhere, and eager, with the reason given to ``say``, where the export
-    fails. ``weights_hash`` (of ``runtime.checkpoint``) saves computing it.
+    fails. ``device`` is the name of the device in force, as paddle spells it, and is asked for if need be;
+    ``weights_hash`` (of ``runtime.checkpoint``) saves computing it.
     Raises UserError for an unknown engine or precision, or one that this device does not have.
     """
     if engine not in ENGINES:
         raise UserError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
-    if engine == "program" and device != "cpu":
+    device = device or device_in_force()
+    if engine == "program" and not is_host(device):
         raise UserError(f"the exported program runs on the CPU only: use --engine eager on {device}")
-    wants_program = engine != "eager" and device == "cpu"
+    wants_program = engine != "eager" and is_host(device)
     if precision == "bf16" and not wants_program:
         raise UserError("bf16 needs the exported program on a CPU: use --engine program --device cpu, or float32")
     if precision == "bf16" and not cpu_has_bf16():
@@ -86,22 +90,27 @@ class EagerEngine:
 
     def __init__(self, model: Any):
         self._model = model
+        self._turn = threading.Lock()  # the mode of the model is one for all threads
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         import paddle
 
-        training = self._model.training
-        self._model.eval()
-        try:
-            with paddle.no_grad():
-                return self._model(paddle.to_tensor(batch)).numpy()
-        finally:
-            if training:
-                self._model.train()
+        with self._turn:
+            training = self._model.training
+            self._model.eval()
+            try:
+                with paddle.no_grad():
+                    return self._model(paddle.to_tensor(batch)).numpy()
+            finally:
+                if training:
+                    self._model.train()
 
 
 class ProgramEngine:
-    """The exported network; any batch size and any number of frames that the network allows. One thread at a time."""
+    """The exported network; any batch size and any number of frames that the network allows.
+
+    Threads may share it and take turns, for its input and output tensors are there once.
+    """
 
     def __init__(
         self,
@@ -111,6 +120,7 @@ class ProgramEngine:
         say: Callable[[str], None] = print,
     ):
         self.name = "program" if precision == "float32" else f"program {precision}"
+        self._turn = threading.Lock()
         key = program_key(model, weights_hash)
         try:
             self._predictor = _cached_predictor(model, key, precision, say)
@@ -121,7 +131,15 @@ class ProgramEngine:
                 self._predictor = _predictor(Path(folder), precision)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        return _run(self._predictor, batch)
+        with self._turn:
+            return _run(self._predictor, batch)
+
+
+def device_in_force() -> str:
+    """The device that paddle computes on, as it spells it."""
+    import paddle
+
+    return paddle.get_device()
 
 
 def cache_folder() -> Path:

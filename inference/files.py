@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +90,9 @@ def separate_file(
     selection = selection or select(separator.sources)
     files = targets(path, output, selection.names, audio.suffix(format)[1:], template)
     info = audio.probe(path)
+    check_excerpt(offset, duration)
     start, frames = _range(path, info, offset, duration)
+    _require_places(files.values())
     writers = [audio.AudioWriter(file, info.sample_rate, info.channels, format, bitrate) for file in files.values()]
     expected = frames if frames >= 0 else max(0, info.frames - start)
     scratch = separator.scratch_bytes(expected, info.channels, info.sample_rate)
@@ -97,7 +100,7 @@ def separate_file(
     require_space(output, scratch + 2 * expected * info.channels * 4 * len(files), f"writing the stems of {path.name}")
     require_writable(output)
     blocks = separator.run(
-        audio.blocks(path, size=_ROWS, start=start, frames=frames),
+        _music(path, start, frames, offset),
         info.channels,
         info.sample_rate,
         expected or None,
@@ -107,7 +110,11 @@ def separate_file(
         scratch=output,
     )
     gathered = (_gather(stems, mixture, selection) for stems, mixture in blocks)
-    peaks, gain = _write(gathered, writers, selection.residual, audio.FORMATS[format].bits, output)
+    try:
+        peaks, gain = _write(gathered, writers, selection.residual, audio.FORMATS[format].bits, output)
+    except OSError as error:
+        lost = f"the stems of {path.name} could not be written to {output} ({error.strerror or error})"
+        raise UserError(f"{lost}: free some space or choose another folder") from error
     samples, elapsed = writers[0].frames, time.perf_counter() - started
     seconds = samples / info.sample_rate
     return SeparationReport(
@@ -157,14 +164,43 @@ def _write(
     return peaks, gain
 
 
+def check_excerpt(offset: float, duration: float | None) -> None:
+    """UserError unless both are lengths of time; ``duration=None`` is the rest of the song."""
+    if not all(0 <= seconds < math.inf for seconds in (offset, duration or 0)):
+        raise UserError("--offset and --duration are seconds and cannot be negative or infinite")
+
+
 def _range(path: Path, info: audio.AudioInfo, offset: float, duration: float | None) -> tuple[int, int]:
     """First sample and number of samples (-1: to the end)."""
-    if offset < 0 or (duration is not None and duration < 0):
-        raise UserError("--offset and --duration are seconds and cannot be negative")
     start = round(offset * info.sample_rate)
     if start and start >= info.frames and info.exact:
         raise UserError(f"{path} is {info.duration:.2f} s long: nothing is left after --offset {offset:g}")
     return start, -1 if duration is None else round(duration * info.sample_rate)
+
+
+def _music(path: Path, start: int, frames: int, offset: float) -> Iterator[np.ndarray]:
+    """Blocks of the excerpt. Only reading tells the length of some files, and so that an excerpt begins behind it."""
+    samples = 0
+    for block in audio.blocks(path, size=_ROWS, start=start, frames=frames):
+        samples += block.shape[-1]
+        yield block
+    if start and frames and not samples:
+        raise UserError(f"{path} is shorter than {offset:g} s: nothing is left after --offset {offset:g}")
+
+
+def _require_places(files: Iterable[Path]) -> None:
+    """Prove before the work that files can take these names. Folders are made later, when there is something for them.
+
+    Raises:
+        UserError: a folder of that name, a file where a folder has to be, or no permission
+    """
+    folders = set()
+    for file in files:
+        if file.is_dir():
+            raise UserError(f"{file}, the name of a stem, is a folder: choose another --output or --filename")
+        folders.add(next(folder for folder in file.parents if folder.exists()))
+    for folder in folders:
+        require_writable(folder)
 
 
 def _gather(stems: np.ndarray, mixture: np.ndarray, selection: Selection) -> np.ndarray:

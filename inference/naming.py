@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,14 @@ from runtime.nearest import did_you_mean
 
 DEFAULT_TEMPLATE = "{track}/{stem}.{ext}"
 FORMATS = ("wav16", "wav24", "float32", "flac", "flac24", "mp3", "ogg", "m4a")  # of dsp.audio, which is slow to import
-FIELDS = ("track", "stem", "ext", "trackext", "filename", "instrument", "codec", "foldername")
+FIELDS = ("track", "stem", "ext", "trackext", "filename", "instrument", "codec", "foldername", "folder")
+_LONGEST = 255  # bytes of a name in a folder, on all usual file systems
+_TELLING_APART = (  # templates to propose, in this order, where the one in use gives two songs the same name
+    "{foldername}/{track}/{stem}.{ext}",
+    "{track}.{trackext}/{stem}.{ext}",
+    "{foldername}/{track}.{trackext}/{stem}.{ext}",
+    "{folder}/{track}.{trackext}/{stem}.{ext}",
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,10 @@ def select(
 def targets(path: Path, folder: Path, names: Iterable[str], extension: str, template: str) -> dict[str, Path]:
     """Output name -> file below ``folder`` for the input ``path``.
 
-    ``template`` has the fields track, stem, ext, trackext, foldername and, as Spleeter calls them, filename, instrument
-    and codec. Raises UserError for an unknown field, a result outside ``folder``, two outputs in one file, or an output
-    that is the input.
+    ``template`` has the fields track, stem, ext, trackext, foldername (name of the folder of the input), folder (the
+    way to it, from the working folder if it lies below that) and, as Spleeter calls them, filename, instrument and
+    codec. Raises UserError for an unknown field, a result outside ``folder``, a name too long for a file, two outputs
+    in one file, or an output that is the input.
     """
     found: dict[str, Path] = {}
     for name in names:
@@ -74,13 +83,26 @@ def refuse_collisions(jobs: Mapping[Path, Mapping[str, Path]]) -> None:
     for path, files in jobs.items():
         for target in files.values():
             if target in owners:
-                raise UserError(
-                    f"{owners[target]} and {path} would both be written to {target}: separate them one by one, or use "
-                    "--filename '{foldername}/{track}/{stem}.{ext}'"
-                )
+                both = f"{owners[target]} and {path} would both be written to {target}"
+                raise UserError(f"{both}: {_way_out(list(jobs))}")
             if (real := Path(os.path.realpath(target))) in inputs:
                 raise UserError(f"{inputs[real]} would be overwritten by a stem of {path}: choose another --output")
             owners[target] = path
+
+
+def _way_out(paths: Sequence[Path]) -> str:
+    """What to do about songs of the same name."""
+    mixtures = [path for path in paths if path.stem == "mixture"]
+    if 0 < len(mixtures) < len(paths):
+        place = shlex.quote(str(mixtures[0].parent.parent))
+        return (
+            f"to separate the mixtures of a data set, name them, {place}/*/{mixtures[0].name}, and use --filename "
+            "'{foldername}/{stem}.{ext}'"
+        )
+    for template in _TELLING_APART:
+        if len({_fill(template, path, "", "") for path in paths}) == len(paths):
+            return f"use --filename '{template}'"
+    return "separate them one by one"
 
 
 def _index(name: str, sources: Sequence[str]) -> int:
@@ -102,6 +124,7 @@ def _fill(template: str, path: Path, name: str, extension: str) -> str:
         "codec": extension,
         "trackext": path.suffix[1:],
         "foldername": path.resolve().parent.name,
+        "folder": _way_to(path.parent),
     }
     try:
         used = {part for _, part, _, _ in string.Formatter().parse(template) if part is not None}
@@ -113,11 +136,19 @@ def _fill(template: str, path: Path, name: str, extension: str) -> str:
     raise UserError(f"--filename {template!r} has the unknown field {unknown[0]!r}: {did_you_mean(unknown[0], FIELDS)}")
 
 
+def _way_to(folder: Path) -> str:
+    """A folder as a relative path without ``..``: from the working folder if it lies below that, else from the root."""
+    place, here = Path(os.path.abspath(folder)), Path.cwd()
+    return str(place.relative_to(here if place.is_relative_to(here) else place.anchor))
+
+
 def _below(folder: Path, name: str) -> Path:
     target = Path(os.path.normpath(folder / name))
     root = Path(os.path.normpath(folder))
     if Path(name).is_absolute() or root not in target.parents:
         raise UserError(f"{name} leads out of the output folder {folder}: --filename must stay below it")
+    if too_long := [part for part in target.relative_to(root).parts if len(os.fsencode(part)) > _LONGEST]:
+        raise UserError(f"{too_long[0]} is too long for a file name ({_LONGEST} bytes): choose another --filename")
     return target
 
 

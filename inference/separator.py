@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +19,14 @@ from inference.planning import plan as make_plan
 from inference.spectral import MASK_EXTENSIONS, MaskedStream, Spectral
 from inference.spool import SpooledFifo
 from inference.streams import Averaged, ChannelGroups, Delayed, Fifo, Resampled, Stream, channel_groups
+from runtime import device as devices
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from inference.files import SeparationReport
 
 BLOCK = 1 << 17  # samples handed on at a time
+MAX_SEGMENT = 600  # s; a call of the network takes memory in proportion, a gigabyte or two for so much
 MAX_SHIFT = 0.5  # s; the random delays of --shifts, as in Demucs
 
 Progress = Callable[[float], None]
@@ -60,12 +63,16 @@ class Options:
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        if self.segment is not None and not self.segment > 0:
-            raise UserError(f"segment={self.segment} must be positive: seconds of music per network call")
+        if self.segment is not None and not 0 < self.segment <= MAX_SEGMENT:
+            raise UserError(f"segment={self.segment} must be positive, {MAX_SEGMENT} s of music per call at most")
         if self.overlap is not None and not 0 <= self.overlap <= 0.95:
             raise UserError(f"overlap={self.overlap} must lie in 0 … 0.95, a share of the segment")
         if self.shifts < 0:
             raise UserError(f"shifts={self.shifts} must not be negative")
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed} must not be negative")
+        if self.exponent is not None and not 0 < self.exponent < math.inf:
+            raise UserError(f"exponent={self.exponent} must be a positive number")
         if self.batch is not None and self.batch < 1:
             raise UserError(f"batch={self.batch} must be at least 1")
         if self.mask_extension not in (None, *MASK_EXTENSIONS):
@@ -83,7 +90,7 @@ class Separator:
         name: a network of the registry (``spleeter_2stems``, ``spleeter:4stems-16kHz`` …), or a run folder or
             checkpoint, whose configuration says which network it is; None leaves that to ``weights``
         weights: path of the weights; None is the run's own, or the published ones, downloaded when needed
-        device: auto, cpu, gpu or sdaa
+        device: a name that `runtime.device.select` understands
         engine: auto, program or eager, see `inference.engine`
         precision: float32, or bf16 (program on a CPU)
         offline: never download
@@ -135,7 +142,7 @@ class Separator:
         the model when its weights change; a program keeps those it was exported with.
         """
         self = cls.__new__(cls)
-        self.device = _device_in_force()
+        self.device = engines.device_in_force()
         self.weights_path = None
         self._set_up(model, Options(**options), separation or {}, engine, precision, None)
         return self
@@ -155,9 +162,9 @@ class Separator:
             mwf=_first(wishes.mwf, defaults.get("mwf"), False),
             mask_extension=_first(wishes.mask_extension, defaults.get("mask_extension"), "zeros"),
             exponent=_first(wishes.exponent, defaults.get("exponent"), 2.0),
-            batch=_first(wishes.batch, 1 if self.device.startswith("cpu") else 4),
+            batch=_first(wishes.batch, 1 if devices.is_host(self.device) else 4),
         )
-        self._network = engines.build(model, engine, precision, self.device.split(":")[0], weights_hash)
+        self._network = engines.build(model, engine, precision, self.device, weights_hash)
         self.engine = self._network.name
         self.weights_hash = weights_hash
         self._how = _spectral(facts, self.options)
@@ -240,7 +247,7 @@ class Separator:
 
         Without ``keep_mixture`` the second is an array of the right shape without meaning.
         """
-        stream = self._build(channels, sample_rate or self.sample_rate, scratch)
+        stream = self._build(channels, self.sample_rate if sample_rate is None else sample_rate, scratch)
         watch = _Watch(total, progress, cancel)
         # the Wiener filter holds everything back until it has heard the whole song
         mixture = SpooledFifo(channels, scratch) if self.options.mwf and keep_mixture else Fifo()
@@ -251,6 +258,8 @@ class Separator:
                 yield stems, mixture.pop(stems.shape[-1]) if keep_mixture else stems[0]
 
         for block in blocks:
+            if block.ndim != 2 or len(block) != channels:
+                raise ValueError(f"a block has the axes [{channels} channels, samples], not {list(block.shape)}")
             for start in range(0, block.shape[-1], BLOCK):
                 part = np.asarray(block[:, start : start + BLOCK], np.float32)
                 if not np.isfinite(part).all():
@@ -320,20 +329,12 @@ class _Watch:
 def _activate(device: str, network: str) -> str:
     """Choose and prepare the device; one that is in force already is kept if it is what was asked for."""
     if "paddle" in sys.modules:
-        current = _device_in_force()
+        current = engines.device_in_force()
         if device in ("auto", current, current.split(":")[0]):
             return current
-    from runtime import device as devices
-
     chosen = devices.select(device, network)
     devices.activate(chosen)
     return chosen.name
-
-
-def _device_in_force() -> str:
-    import paddle
-
-    return paddle.get_device()
 
 
 def _spectral(facts: Any, options: Options) -> Spectral:

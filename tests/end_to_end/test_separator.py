@@ -102,6 +102,16 @@ def test_bad_file_does_not_stop_the_others(place):
     assert sum(error is None for error in errors) == 1
 
 
+def test_results_are_no_songs(place):
+    """A folder is separated twice with the results in it: the second time must do the same as the first."""
+    folder = place / "album"
+    folder.mkdir()
+    (folder / "fine.wav").write_bytes((place / "songs" / "one.wav").read_bytes())
+    for _ in range(2):
+        out, _ = separator(place, "album", "-o", "album/stems")
+        assert "wrote 2 files" in out
+
+
 def test_options_reach_the_separation(place):
     song = "songs/more/two.flac"
     options = ("--overlap", 0.5, "--segment", 2, "--mwf", "--mask-extension", "average", "--offset", 0.5)
@@ -136,6 +146,11 @@ def test_options_reach_the_separation(place):
         (("songs", "--device", "sdaa"), 1, "SDAA plug-in"),
         (("songs", "-o", "songs/one.wav/x"), 1, "cannot write to"),
         (("nowhere",), 1, "nowhere"),
+        (("nowhere", "neither.wav"), 1, "nowhere: no such file or directory\nerror: cannot read neither.wav"),
+        (("songs", "--json", "songs/one.wav"), 1, "would overwrite a song"),
+        (("songs", "--json", "songs/more"), 1, "is a folder: name the file"),
+        (("songs", "--offset", "nan"), 1, "cannot be negative or infinite"),
+        (("songs", "--stems", ""), 1, "no ''"),
         ((), 2, "required"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,

@@ -1,5 +1,10 @@
 """Files in, stems out: names, formats, levels, and what an interruption leaves."""
 
+import re
+import resource
+from math import inf, nan
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -98,9 +103,17 @@ def test_offset_and_duration(small_model, song, tmp_path):
     part = separator.separate(read(song, "float32")[:, 2000:6000], 8000)
     np.testing.assert_array_equal(read(report.outputs["vocals"], "float32"), part["vocals"])
     assert separate_file(separator, song, tmp_path, offset=1.0, duration=9).samples == 4001
-    for wrong in ({"offset": 2.0}, {"offset": -1.0}, {"duration": -1.0}):
+    for wrong in ({"offset": 2.0}, *({key: value} for key in ("offset", "duration") for value in (-1, nan, inf))):
         with pytest.raises(UserError, match="--offset"):
             separate_file(separator, song, tmp_path, **wrong)
+
+
+def test_an_excerpt_behind_a_length_that_only_decoding_tells(small_model, noise, tmp_path):
+    with audio.AudioWriter(tmp_path / "song.mp3", 8000, 2, "mp3") as writer:
+        writer.write(noise(2, 8000))
+    with pytest.raises(UserError, match="nothing is left after --offset 2"):
+        separate_file(Separator.from_model(small_model), tmp_path / "song.mp3", tmp_path / "out", offset=2)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 def test_empty_song(small_model, tmp_path):
@@ -135,6 +148,29 @@ def test_what_a_format_cannot_hold_is_said_before_the_work(small_model, noise, t
     separator.run = None  # would fail if it were used
     with pytest.raises(UserError, match="channels"):
         separate_file(separator, tmp_path / "six.wav", tmp_path, "mp3")
+
+
+@pytest.mark.parametrize(("name", "sentence"), [("song/", "cannot write to"), ("song/vocals.wav/x/", "is a folder")])
+def test_what_is_in_the_way_is_said_before_the_work(small_model, song, tmp_path, name, sentence):
+    way = tmp_path / "out" / name
+    way.parent.mkdir(parents=True)
+    way.mkdir() if "vocals" in name else way.touch()
+    separator = Separator.from_model(small_model)
+    separator.run = None  # would fail if it were used
+    with pytest.raises(UserError, match=sentence):
+        separate_file(separator, song, tmp_path / "out")
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(small_model, song, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    separator = Separator.from_model(small_model)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"song.wav could not be written to .* free some space"):
+            separate_file(separator, song, tmp_path / "out", "float32")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 # ------------------------------------------------------------------------------------------------ names and choices
@@ -176,6 +212,46 @@ def test_names(tmp_path):
     ]:
         with pytest.raises(UserError, match=sentence):
             names(template)
+
+
+@pytest.mark.parametrize(
+    ("songs", "way_out"),
+    [
+        (("a/x.mp3", "b/x.mp3"), "{foldername}/{track}/{stem}.{ext}"),
+        (("a/x.mp3", "a/x.wav"), "{track}.{trackext}/{stem}.{ext}"),
+        (("a/x.mp3", "a/x.wav", "b/x.wav"), "{foldername}/{track}.{trackext}/{stem}.{ext}"),
+        (("a/1/x.mp3", "b/1/x.mp3"), "{folder}/{track}.{trackext}/{stem}.{ext}"),
+    ],
+)
+def test_the_way_out_of_a_collision_is_one(tmp_path, monkeypatch, songs, way_out):
+    def jobs(template):
+        return {path: naming.targets(path, tmp_path, ("a", "b"), "wav", template) for path in map(Path, songs)}
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"use --filename '{way_out}'")):
+        naming.refuse_collisions(jobs(naming.DEFAULT_TEMPLATE))
+    naming.refuse_collisions(jobs(way_out))
+
+
+def test_song_folders_of_a_data_set_are_told_how_to_be_separated(tmp_path):
+    songs = [Path("my data/test", song, name) for song in ("one", "two") for name in ("mixture.wav", "vocal.wav")]
+    with pytest.raises(UserError) as caught:
+        naming.refuse_collisions({path: {"bass": tmp_path / path.stem} for path in songs})
+    assert "'my data/test'/*/mixture.wav, and use --filename '{foldername}/{stem}.{ext}'" in str(caught.value)
+
+
+def test_folders_in_names_stay_below_the_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, expected in [("a/b", "a/b"), ("a/../c", "c"), (".", "."), ("/far/away", "far/away")]:
+        (name,) = naming.targets(Path(folder, "x.mp3"), Path("out"), ("s",), "wav", "{folder}/{stem}.{ext}").values()
+        assert name == Path("out", expected, "s.wav")
+
+
+def test_names_too_long_for_a_file_are_refused():
+    song = Path("歌" * 80 + ".mp3")  # 240 bytes
+    assert naming.targets(song, Path("out"), ("vocals",), "wav", naming.DEFAULT_TEMPLATE)
+    with pytest.raises(UserError, match="too long for a file name"):
+        naming.targets(song, Path("out"), ("accompaniment",), "wav", "{track}_{stem}.{ext}")
 
 
 def test_inputs_are_never_overwritten(tmp_path):

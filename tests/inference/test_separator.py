@@ -1,5 +1,7 @@
 """The output contract of the separator on arrays and streams."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -181,6 +183,16 @@ def test_stream_delivers_before_the_end(small_model, noise):
     assert len(taken) < 5
 
 
+@pytest.mark.parametrize("engine", ["eager", "program"])
+def test_threads_may_share_a_separator(small_model, noise, engine):
+    separator = Separator.from_model(small_model, engine)
+    mixes = [noise(2, 40_000, seed) for seed in range(4)]
+    expected = [separator.separate(mix)["vocals"] for mix in mixes]
+    with ThreadPoolExecutor(4) as pool:
+        for want, stems in zip(expected, pool.map(separator.separate, mixes), strict=True):
+            np.testing.assert_array_equal(stems["vocals"], want)
+
+
 def test_keeps_the_mode_of_the_model(small_model, noise):
     small_model.train()
     try:
@@ -198,10 +210,27 @@ def test_refuses_what_is_not_music(small_model, noise):
         separator.separate(mix)
     with pytest.raises(ValueError, match="axes"):
         separator.separate(np.zeros(100, np.float32))
+    for channels in (1, 3):
+        with pytest.raises(ValueError, match=r"\[2 channels, samples\]"):
+            list(separator.stream([noise(channels, 100)], 2))
+    with pytest.raises(ValueError, match="positive"):
+        separator.separate(noise(2, 100), 0)
 
 
 @pytest.mark.parametrize(
-    "options", [{"segment": 0}, {"overlap": 1.0}, {"shifts": -1}, {"batch": 0}, {"mask_extension": "mirror"}]
+    "options",
+    [
+        {"segment": 0},
+        {"segment": float("inf")},
+        {"segment": float("nan")},
+        {"overlap": 1.0},
+        {"shifts": -1},
+        {"seed": -1},
+        {"batch": 0},
+        {"mask_extension": "mirror"},
+        {"exponent": 0},
+        {"exponent": float("nan")},
+    ],
 )
 def test_refuses_options_out_of_range(options):
     with pytest.raises(UserError, match=next(iter(options))):
