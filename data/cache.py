@@ -1,8 +1,8 @@
-"""The cache of training spectrograms: which file belongs to which song, and how the files are made.
+"""The cache of training material: which file belongs to which song, and how the files are made.
 
-``<root>/magnitude-<specification>/<key>.cache`` holds one song. The key is a hash of the song's content fingerprint,
-the specification and the format version: a song that changed, or another specification, has another file, so a stale
-entry is never used. Songs with the same content share a file.
+``<root>/<kind>-<specification>/<key>.cache`` holds one song, its magnitudes or its waveforms. The key is a hash of the
+song's content fingerprint, the specification and the format version: a song that changed, or another specification, has
+another file, so a stale entry is never used. Songs with the same content share a file.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from data import cache_file
 from data.cache_file import CacheFile
-from data.chunks import CacheSpec, length_of, magnitudes, plan_chunks
+from data.chunks import CacheSpec, content, length_of, plan_chunks
 from data.index import Index, Song
 from data.payload import PAYLOADS
 from data.workers import Failure, run_songs
@@ -99,7 +99,7 @@ def open_song(root: str | Path, song: Song, spec: CacheSpec) -> CacheFile:
     path = path_of(root, song, spec)
     cached = CacheFile(path)
     planned = [(chunk.start, chunk.frames) for chunk in plan_chunks(song, spec)]
-    if cached.about.get("key") != _key(song, spec) or [(e.start, e.shape[-2]) for e in cached.chunks] != planned:
+    if cached.about.get("key") != _key(song, spec) or [(e.start, e.shape[2]) for e in cached.chunks] != planned:
         raise cache_file.damaged(path, "it belongs to other audio or other settings")
     return cached
 
@@ -209,7 +209,7 @@ def _build_song(song: Song, place: tuple[Path, Path | None], spec: CacheSpec, ro
         "tracks": list(spec.tracks),
         "specification": spec.as_dict(),
     }
-    arrays = ((chunk.start, magnitudes(index, song, spec, chunk.start, chunk.frames)) for chunk in chunks)
+    arrays = ((chunk.start, content(index, song, spec, chunk.start, chunk.frames)) for chunk in chunks)
     return cache_file.write(path_of(root, song, spec), about, spec.payload, arrays)
 
 

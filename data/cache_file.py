@@ -9,7 +9,7 @@
 
 The table is at the end, as in Parquet, because scales and checksums are known only when the arrays are written; a file
 that was cut short has lost it. The shape after the track axis is the caller's business: ``[C, T, F]`` for magnitudes,
-``[C, N]`` would be waveforms.
+``[C, N]`` for waveforms.
 """
 
 import json
@@ -95,7 +95,7 @@ class CacheFile:
         self._checked: set[int] = set()
 
     def read(self, k: int, window: slice, out: Sequence[np.ndarray]) -> None:
-        """Decode frames ``window`` of chunk ``k``: ``out`` has one float32 array ``[C, frames, F]`` for each track."""
+        """Decode frames ``window`` of chunk ``k``: ``out`` has a float32 array ``[C, frames, …]`` for each track."""
         self.verify(k)
         stored = self._stored(k)
         for track, scale in enumerate(self.chunks[k].scales):

@@ -1,16 +1,18 @@
-"""Songs cut into chunks, and the magnitudes of a chunk: what the cache stores and what `train` computes on the fly.
+"""Songs cut into chunks, and what is in a chunk: what the cache stores and what `train` computes on the fly.
 
-The spectrogram is Spleeter's for training: |STFT| with a periodic Hann window, no zeros put before the song and none
-after it, the first ``bins`` bins. All positions are counted in samples at the rate of the specification.
+A chunk holds magnitudes, for networks that need no phase, or the waveform itself. The spectrogram is Spleeter's for
+training: |STFT| with a periodic Hann window, no zeros put before the song and none after it, the first ``bins`` bins.
+All positions are counted in samples at the rate of the specification.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from data.index import Index, Song, load_stem
-from data.payload import PAYLOADS
+from data.payload import payloads_for
 from data.stems import CANONICAL, canonical
 from runtime.errors import UserError
 
@@ -23,9 +25,12 @@ LOUDEST = 2.0**30  # a magnitude above this does not come from audio, whose full
 class CacheSpec:
     """What a cached song holds; equal specifications and equal audio give the same file.
 
-    ``stems`` are the targets in the order of the network's outputs; the mixture comes before them. Chunks of
-    ``chunk_seconds`` follow one another through the whole song, the last one moved back so that it ends with the song;
-    with ``chunks_per_song`` there are that many, spread evenly as in the original (they may overlap or leave gaps).
+    ``kind`` is ``magnitude`` or ``waveform``. A waveform has no STFT: its frames are single samples, and
+    ``frame_length``, ``frame_step`` and ``bins`` are 1 whatever is given. ``payload`` is a format of `data.payload`,
+    the kind's first one if not given. ``stems`` are the targets in the order of the network's outputs; the mixture
+    comes before them. Chunks of ``chunk_seconds`` follow one another through the whole song, the last one moved back so
+    that it ends with the song; with ``chunks_per_song`` there are that many, spread evenly as in the original (they may
+    overlap or leave gaps).
     UserError for values that cannot work.
     """
 
@@ -38,7 +43,7 @@ class CacheSpec:
     channels: int = 2
     chunk_seconds: float = 20.0
     chunks_per_song: int | None = None
-    payload: str = "float16"
+    payload: str = ""
 
     def __post_init__(self) -> None:
         known = tuple(canonical(stem) for stem in self.stems)
@@ -46,10 +51,7 @@ class CacheSpec:
             targets = ", ".join(CANONICAL[1:])
             raise UserError(f"stems {list(self.stems)}: choose different ones of {targets}")
         object.__setattr__(self, "stems", known)
-        if self.payload not in PAYLOADS:
-            raise UserError(f"payload {self.payload!r} is unknown; choose one of {', '.join(PAYLOADS)}")
-        if self.kind != "magnitude":
-            raise UserError(f"cache of kind {self.kind!r} is unknown; there is magnitude")
+        self._settle_kind()
         if not 0 < self.frame_step <= self.frame_length:
             raise UserError(f"frame_step {self.frame_step} must lie in 1 … frame_length {self.frame_length}")
         available = (1 << (self.frame_length - 1).bit_length()) // 2 + 1  # the FFT is the next power of two
@@ -61,6 +63,18 @@ class CacheSpec:
             )
         if self.chunks_per_song is not None and self.chunks_per_song < 1:
             raise UserError(f"chunks_per_song is {self.chunks_per_song}: it must be at least 1, or null for all")
+
+    def _settle_kind(self) -> None:
+        payloads = payloads_for(self.kind)
+        if not payloads:
+            raise UserError(f"cache of kind {self.kind!r} is unknown; there are magnitude and waveform")
+        if not self.payload:
+            object.__setattr__(self, "payload", payloads[0])
+        if self.payload not in payloads:
+            raise UserError(f"payload {self.payload!r} is unknown; choose one of {', '.join(payloads)}")
+        if self.kind == "waveform":
+            for name in ("frame_length", "frame_step", "bins"):
+                object.__setattr__(self, name, 1)
 
     @property
     def tracks(self) -> tuple[str, ...]:
@@ -78,13 +92,17 @@ class CacheSpec:
         """Samples that so many frames (at least one) are made of."""
         return self.frame_length + (frames - 1) * self.frame_step
 
+    def shape(self, frames: int) -> tuple[int, ...]:
+        """Shape of one track: ``[C, T, F]`` of magnitudes, ``[C, N]`` of a waveform."""
+        return (self.channels, frames, self.bins) if self.kind == "magnitude" else (self.channels, frames)
+
     def as_dict(self) -> dict:
         return {**asdict(self), "stems": list(self.stems)}
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a song: its first sample and its STFT frames."""
+    """A piece of a song: its first sample and how many frames it has (of a waveform: samples)."""
 
     start: int
     frames: int
@@ -124,21 +142,26 @@ def _spread(length: int, frames: int, spec: CacheSpec) -> list[Chunk]:
     return [Chunk(start, frames) for start in dict.fromkeys(samples)]  # a short song would repeat its only chunk
 
 
-def magnitudes(index: Index, song: Song, spec: CacheSpec, start: int, frames: int) -> np.ndarray:
-    """Magnitudes of all tracks from sample ``start`` on: float32 ``[track, C, frames, bins]``, the mixture first.
+def content(index: Index, song: Song, spec: CacheSpec, start: int, frames: int) -> np.ndarray:
+    """All tracks from sample ``start`` on, the mixture first: float32 ``[track, C, T, F]`` or ``[track, C, N]``.
 
     UserError for a stem that is missing, too short or holds values that are no audio (NaN, infinite).
     """
+    transform = _magnitudes(spec) if spec.kind == "magnitude" else np.asarray
+    out = np.empty((len(spec.tracks), *spec.shape(frames)), np.float32)
+    for track, stem in enumerate(spec.tracks):
+        out[track] = transform(section(index, song, stem, spec, start, spec.samples_of(frames)))
+        if not max(out[track].max(), -out[track].min()) < LOUDEST:
+            raise UserError(f"{song.folder}: the {stem} has values that are no audio (NaN, infinite or far too large)")
+    return out
+
+
+def _magnitudes(spec: CacheSpec) -> Callable[[np.ndarray], np.ndarray]:
+    """From a waveform ``[C, N]`` to the first bins of |STFT| ``[C, T, F]``."""
     from dsp.stft import SpleeterSTFT
 
     stft = SpleeterSTFT(spec.frame_length, spec.frame_step)
-    out = np.empty((len(spec.tracks), spec.channels, frames, spec.bins), np.float32)
-    for track, stem in enumerate(spec.tracks):
-        wave = section(index, song, stem, spec, start, spec.samples_of(frames))
-        out[track] = stft.magnitude_frames(wave)[..., : spec.bins]
-        if not out[track].max() < LOUDEST:
-            raise UserError(f"{song.folder}: the {stem} has values that are no audio (NaN, infinite or far too large)")
-    return out
+    return lambda wave: stft.magnitude_frames(wave)[..., : spec.bins]
 
 
 def section(index: Index, song: Song, stem: str, spec: CacheSpec, start: int, samples: int) -> np.ndarray:

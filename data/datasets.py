@@ -7,30 +7,30 @@ change what a run sees.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from data import cache
 from data.augment import Augment, Change, shift_pitch, stretch
-from data.chunks import CacheSpec, Chunk, magnitudes, plan_chunks
+from data.chunks import CacheSpec, Chunk, content, plan_chunks
 from data.index import Index, Song
 from data.sampler import CROP, ROUND, generator
 from runtime.errors import UserError
 
 
-class Magnitudes(ABC):
-    """Segments of ``segment_frames`` STFT frames of the chunks of songs, one of each an epoch; use a subclass.
+class Segments(ABC):
+    """Segments of ``segment_frames`` frames of the chunks of songs, one of each an epoch; use a subclass.
 
-    For training a segment starts anywhere in its chunk and is augmented; for validation every chunk is cut into as many
-    segments as it holds, around its middle.
-    Songs that lack a stem or have less than ``segment_frames`` frames are left out and named in ``lacking`` and
-    ``too_short``.
+    A frame is one of the STFT, or of waveforms one sample. For training a segment starts anywhere in its chunk and is
+    augmented; for validation every chunk is cut into as many segments as it holds, around its middle. Songs that lack a
+    stem or have less than ``segment_frames`` frames are left out and named in ``lacking`` and ``too_short``.
 
     Args:
         index: where the songs come from
         spec: chunks, STFT and stems
         split: a split of the index, or songs of it
-        segment_frames: T
+        segment_frames: T, or N of waveforms
         seed: of positions and augmentation
         augment: changes for training
         training: random positions; if not given, for every split but ``valid`` and ``test``
@@ -39,7 +39,11 @@ class Magnitudes(ABC):
 
     Raises:
         UserError: if there is no usable segment
+        ValueError: if the specification is of the other kind
     """
+
+    kind: ClassVar[str]
+    unit: ClassVar[str]  # what ``segment_frames`` counts
 
     def __init__(
         self,
@@ -52,6 +56,8 @@ class Magnitudes(ABC):
         training: bool | None = None,
         samples_per_epoch: int | None = None,
     ):
+        if spec.kind != self.kind:
+            raise ValueError(f"{type(self).__name__} has segments of the kind {self.kind}, not {spec.kind}")
         self.index, self.spec, self.segment_frames, self.seed = index, spec, segment_frames, seed
         self.augment = augment or Augment()
         self.training = split not in ("valid", "test") if training is None else training
@@ -85,7 +91,7 @@ class Magnitudes(ABC):
         seconds = self.spec.samples_of(self.segment_frames) / self.spec.sample_rate
         what = f"the split {split!r}" if isinstance(split, str) else "the chosen songs"
         return (
-            f"{self.index.path or self.index.root}: {what} has no segment of {self.segment_frames} frames "
+            f"{self.index.path or self.index.root}: {what} has no segment of {self.segment_frames} {self.unit} "
             f"({seconds:.1f} s): of {given} songs, cut into chunks of {self.spec.chunk_seconds:g} s, "
             f"{len(self.too_short)} are too short and {len(self.lacking)} lack a stem; "
             "use longer songs or chunks, or fewer model.segment_frames"
@@ -98,7 +104,7 @@ class Magnitudes(ABC):
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the arrays of one item."""
-        shape = (self.spec.channels, self.segment_frames, self.spec.bins)  # [C, T, F]
+        shape = self.spec.shape(self.segment_frames)  # [C, T, F] or [C, N]
         return {"mixture": shape, "targets": (len(self.spec.stems), *shape)}
 
     def summary(self) -> str:
@@ -106,7 +112,7 @@ class Magnitudes(ABC):
         left_out = [
             f"{len(names)} songs {why} left out"
             for names, why in (
-                (self.too_short, f"under {self.segment_frames} frames"),
+                (self.too_short, f"under {self.segment_frames} {self.unit}"),
                 (self.lacking, "without all stems"),
             )
             if names
@@ -124,7 +130,7 @@ class Magnitudes(ABC):
         return self.item(self.epoch, index)
 
     def item(self, epoch: int, index: int) -> dict:
-        """``mixture`` float32 ``[C, T, F]``, ``targets`` ``[S, C, T, F]``, ``song``, and its ``start`` in samples."""
+        """``mixture`` float32 ``[C, …]``, ``targets`` ``[S, C, …]``, ``song``, and its ``start`` in samples."""
         out = {name: np.empty(shape, np.float32) for name, shape in self.shapes.items()}
         return {**out, **self.fill(epoch, index, out)}
 
@@ -160,14 +166,14 @@ class Magnitudes(ABC):
     def _read_stretched(
         self, position: int, chunk_index: int, chunk: Chunk, first: int, frames: int, tracks: list[np.ndarray]
     ) -> None:
-        source = np.empty((len(tracks), self.spec.channels, frames, self.spec.bins), np.float32)
+        source = np.empty((len(tracks), *self.spec.shape(frames)), np.float32)
         self._read(position, chunk_index, chunk, first, list(source))
         for out, x in zip(tracks, source, strict=True):
             out[...] = stretch(x, self.segment_frames)
 
     @abstractmethod
     def _read(self, position: int, chunk_index: int, chunk: Chunk, first: int, tracks: list[np.ndarray]) -> None:
-        """Fill ``tracks`` (mixture first, each ``[C, n, F]``) with n frames of a chunk from frame ``first`` on."""
+        """Fill ``tracks`` (mixture first, each ``[C, n, …]``) with n frames of a chunk from frame ``first`` on."""
 
 
 def _apply(change: Change, tracks: list[np.ndarray]) -> None:
@@ -180,11 +186,29 @@ def _apply(change: Change, tracks: list[np.ndarray]) -> None:
             x *= np.float32(change.gain)
 
 
-class CachedMagnitudes(Magnitudes):
-    """Segments from the cache in ``root`` that `data.cache.build` filled.
+class Magnitudes(Segments):
+    """Segments for networks that need no phase: ``mixture`` float32 ``[C, T, F]``, ``targets`` ``[S, C, T, F]``."""
 
-    UserError for songs that are not cached, and, when it is first read, for a chunk that was damaged on the disk.
+    kind, unit = "magnitude", "frames"
+
+
+class Waveforms(Segments):
+    """Segments for networks that need the phase: ``mixture`` float32 ``[C, N]``, ``targets`` ``[S, C, N]``.
+
+    UserError for an augmentation that is made of magnitudes (time stretch, pitch shift).
     """
+
+    kind, unit = "waveform", "samples"
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for name in ("time_stretch", "pitch_shift"):
+            if getattr(self.augment, name):
+                raise UserError(f"data.augment.{name} is for magnitudes; with waveforms it must be 0")
+
+
+class _Cached(Segments):
+    """Raises UserError for songs that are not cached, and at its first reading for a chunk damaged on the disk."""
 
     def __init__(self, index: Index, spec: CacheSpec, root: str | Path, split: str | Sequence[Song], *args, **kwargs):
         super().__init__(index, spec, split, *args, **kwargs)
@@ -197,14 +221,28 @@ class CachedMagnitudes(Magnitudes):
         self._files = [cache.open_song(root, song, spec) for song in self.songs]
 
     def _read(self, position: int, chunk_index: int, chunk: Chunk, first: int, tracks: list[np.ndarray]) -> None:
-        self._files[position].read(chunk_index, slice(first, first + tracks[0].shape[-2]), tracks)
+        self._files[position].read(chunk_index, slice(first, first + tracks[0].shape[1]), tracks)
 
 
-class DecodedMagnitudes(Magnitudes):
-    """Segments decoded from the audio files each time they are asked for: nothing on the disk, but slow."""
-
+class _Decoded(Segments):
     def _read(self, position: int, chunk_index: int, chunk: Chunk, first: int, tracks: list[np.ndarray]) -> None:
         start = chunk.start + first * self.spec.frame_step
-        source = magnitudes(self.index, self.songs[position], self.spec, start, tracks[0].shape[-2])
+        source = content(self.index, self.songs[position], self.spec, start, tracks[0].shape[1])
         for out, x in zip(tracks, source, strict=True):
             out[...] = x
+
+
+class CachedMagnitudes(_Cached, Magnitudes):
+    """Magnitudes from the cache in ``root`` that `data.cache.build` filled."""
+
+
+class DecodedMagnitudes(_Decoded, Magnitudes):
+    """Magnitudes decoded from the audio files each time they are asked for: nothing on the disk, but slow."""
+
+
+class CachedWaveforms(_Cached, Waveforms):
+    """Waveforms from the cache in ``root`` that `data.cache.build` filled."""
+
+
+class DecodedWaveforms(_Decoded, Waveforms):
+    """Waveforms decoded from the audio files each time they are asked for."""

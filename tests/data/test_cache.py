@@ -14,7 +14,7 @@ import soundfile
 
 from data import cache
 from data.cache_file import CacheFile
-from data.chunks import CacheSpec, magnitudes, plan_chunks, section
+from data.chunks import CacheSpec, content, plan_chunks, section
 from data.index import Index, read_index
 from data.scan import build_index
 from data.synthetic import write_songs
@@ -393,7 +393,7 @@ def test_other_rates_are_resampled_and_mono_is_doubled(wide):
     time = np.arange(8000, 12000) / RATE
     assert wave.shape == (2, 4000) and np.array_equal(wave[0], wave[1])
     assert np.abs(wave[0] - 0.3 * np.sin(2 * np.pi * 440 * time)).max() < 1e-3
-    assert magnitudes(wide, song, SPEC, 0, 10).shape == (3, 2, 10, 64)
+    assert content(wide, song, SPEC, 0, 10).shape == (3, 2, 10, 64)
 
 
 def test_a_resampled_section_does_not_depend_on_where_it_is_cut(wide):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.payload import PAYLOADS
+from data.payload import PAYLOADS, payloads_for
 
 
 def there_and_back(name: str, x: np.ndarray) -> np.ndarray:
@@ -50,6 +50,20 @@ def test_float16_decodes_a_slice_into_a_slice():
     assert np.array_equal(out[1], whole[:, 5:15]) and not out[0].any() and not out[2].any()
 
 
+@pytest.mark.parametrize("peak", [1, 100, 32767, 32768])
+def test_int16_is_exact_for_16_bit_sound(peak):
+    x = np.random.default_rng(1).integers(-peak, min(peak, 32767) + 1, (2, 5000)).astype(np.float32) / 32768
+    x[0, :2] = -peak / 32768, min(peak, 32767) / 32768
+    assert np.array_equal(there_and_back("int16", x), x)
+
+
+@pytest.mark.parametrize("peak", [1e-38, 1e-6, 0.3, 0.99999, 1.0, 5.0])
+def test_int16_errs_by_half_a_step_under_any_peak(peak):
+    x = np.random.default_rng(1).uniform(-1, 1, (2, 5000)).astype(np.float32)
+    x = (x / np.abs(x).max() * peak).astype(np.float32)
+    assert np.abs(there_and_back("int16", x) - x).max() <= max(peak, 2.0**-100) * 2.0**-15
+
+
 def test_uint8_follows_the_formula_of_the_original():
     x = magnitudes()
     db = 20 * np.log10(np.maximum(x.astype(np.float64), 1e-9))
@@ -70,7 +84,7 @@ def test_uint8_never_errs_by_more_than_one_step_above_its_floor():
     assert np.abs(ratio_db).max() <= 100 / 255 + 1e-3
 
 
-@pytest.mark.parametrize(("name", "silence"), [("float16", 0.0), ("float32", 0.0), ("uint8", 1e-9)])
+@pytest.mark.parametrize(("name", "silence"), [("float16", 0.0), ("float32", 0.0), ("uint8", 1e-9), ("int16", 0.0)])
 def test_silence(name, silence):
     decoded = there_and_back(name, np.zeros((2, 5, 8), np.float32))
     assert np.allclose(decoded, silence, rtol=1e-5, atol=0)
@@ -79,3 +93,8 @@ def test_silence(name, silence):
 @pytest.mark.parametrize("name", list(PAYLOADS))
 def test_nothing_at_all(name):
     assert there_and_back(name, np.zeros((2, 0, 8), np.float32)).shape == (2, 0, 8)
+
+
+def test_kinds_have_their_formats():
+    assert payloads_for("magnitude") == ["float16", "uint8", "float32"]
+    assert payloads_for("waveform") == ["int16", "float32"] and payloads_for("mel") == []
