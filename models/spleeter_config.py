@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
 from models.description import Description
@@ -15,6 +16,10 @@ _CHOICES = {
     "output": ("sigmoid", "softmax"),
     "batch_norm": ("fixed", "batch"),
 }
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
 
 
 @dataclass(frozen=True)
@@ -65,35 +70,50 @@ class SpleeterConfig:
     seed: int = 50
 
     def __post_init__(self) -> None:
-        if isinstance(self.instruments, str) or not self.instruments:
-            raise UserError(f"instruments must be a list of stem names, got {self.instruments!r}")
-        object.__setattr__(self, "instruments", tuple(self.instruments))
-        object.__setattr__(self, "filters", tuple(int(n) for n in self.filters))
         if self.mask_channels is None:
             object.__setattr__(self, "mask_channels", self.channels)
-        if len(set(self.instruments)) != len(self.instruments):
-            raise UserError(f"instruments names a stem twice: {', '.join(self.instruments)}")
-        for key in ("sample_rate", "channels", "mask_channels", "frame_length", "frame_step"):
-            if getattr(self, key) < 1:
-                raise UserError(f"{key}={getattr(self, key)} must be at least 1")
+        self._check_instruments()
+        self._check_numbers()
         for key, allowed in _CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise UserError(f"{key}={getattr(self, key)!r} is not one of {', '.join(allowed)}")
-        if len(self.filters) != LEVELS or min(self.filters) < 1:
-            raise UserError(f"filters needs {LEVELS} positive numbers, got {list(self.filters)}")
-        for key in ("segment_frames", "frequency_bins"):
-            value = getattr(self, key)
-            if value < 1 or value % 2**LEVELS:
-                raise UserError(
-                    f"{key}={value} must be a multiple of {2**LEVELS}: the network halves it {LEVELS} times"
-                )
         if self.frequency_bins > self.frame_length // 2 + 1:
             raise UserError(
                 f"frequency_bins={self.frequency_bins} is more than the {self.frame_length // 2 + 1} bins "
                 f"of frame_length={self.frame_length}"
             )
-        if not 0.0 <= self.dropout < 1.0:
-            raise UserError(f"dropout={self.dropout} must be at least 0 and below 1")
+        if self.frame_step > self.frame_length:
+            raise UserError(f"frame_step={self.frame_step} is more than frame_length={self.frame_length}")
+
+    def _check_instruments(self) -> None:
+        names = self.instruments
+        if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+            raise UserError(f"instruments must be a list of stem names, got {names!r}")
+        for name in names:
+            if not name.strip() or set(name) & set("/\\"):
+                raise UserError(f"instruments: {name!r} cannot be the name of a file")
+        if len(set(names)) != len(names):
+            raise UserError(f"instruments names a stem twice: {', '.join(names)}")
+        object.__setattr__(self, "instruments", tuple(names))
+
+    def _check_numbers(self) -> None:
+        for key in ("sample_rate", "channels", "mask_channels", "frame_length", "frame_step"):
+            if not _is_whole(getattr(self, key), 1):
+                raise UserError(f"{key}={getattr(self, key)!r} must be at least 1 and whole")
+        for key in ("segment_frames", "frequency_bins"):
+            value = getattr(self, key)
+            if not _is_whole(value, 1) or value % 2**LEVELS:
+                raise UserError(
+                    f"{key}={value!r} must be a multiple of {2**LEVELS}: the network halves it {LEVELS} times"
+                )
+        filters = self.filters
+        if not isinstance(filters, list | tuple) or len(filters) != LEVELS or not all(_is_whole(n, 1) for n in filters):
+            raise UserError(f"filters needs {LEVELS} positive numbers, got {filters!r}; they must be whole")
+        object.__setattr__(self, "filters", tuple(filters))
+        if not isinstance(self.dropout, float | int) or not 0.0 <= self.dropout < 1.0:
+            raise UserError(f"dropout={self.dropout!r} must be at least 0 and below 1")
+        if not _is_whole(self.seed, 0):
+            raise UserError(f"seed={self.seed!r} must be at least 0 and whole")
 
     def describe(self, name: str = "spleeter") -> Description:
         """The network's description under a registry name."""

@@ -51,6 +51,16 @@ def test_an_unknown_option_is_answered_with_the_nearest():
         ({"dropout": 1.0}, "below 1"),
         ({"instruments": ["vocals", "vocals"]}, "twice"),
         ({"instruments": "vocals"}, "list of stem names"),
+        ({"instruments": [1]}, "list of stem names"),
+        ({"instruments": ["vocals", "a/b"]}, "'a/b' cannot be the name of a file"),
+        ({"instruments": [" "]}, "cannot be the name of a file"),
+        ({"filters": [1.5] * 6}, "positive numbers, got .*whole"),
+        ({"filters": "123456"}, "positive numbers, got .*whole"),
+        ({"sample_rate": "44100"}, "sample_rate='44100' must be at least 1 and whole"),
+        ({"frequency_bins": 64.0}, "multiple of 64"),
+        ({"frame_step": 4097}, "more than frame_length=4096"),
+        ({"dropout": "half"}, "dropout='half' must be at least 0"),
+        ({"seed": -1}, "seed=-1 must be at least 0 and whole"),
     ],
 )
 def test_options_out_of_range(options, says):
@@ -93,6 +103,8 @@ def test_official_parameter_files():
     mono = from_official({**params, "n_channels": 1, "model": {"params": {"conv_n_filters": [1] * 6}}})
     assert (mono["channels"], mono["mask_channels"], mono["output"]) == (1, 2, "sigmoid")
     assert (mono["conv_activation"], mono["deconv_activation"]) == ("LeakyReLU", "ReLU")
+    longer = from_official({**params, "model": {"params": {"conv_n_filters": [1, 2, 3, 4, 5, 6, 7]}}})
+    assert longer["filters"] == (1, 2, 3, 4, 5, 6)
     with pytest.raises(UserError, match="instrument_list"):
         from_official({})
     with pytest.raises(UserError, match=r"blstm\.blstm"):
