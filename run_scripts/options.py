@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from runtime import console
 from runtime.errors import UserError
-from runtime.nearest import did_you_mean
+from runtime.nearest import nearest
 
 _KEYS = {"dataset": "data.dataset", "device": "device", "processes": "train.processes"}  # flags that are also keys
 
@@ -27,9 +27,21 @@ class Parser(argparse.ArgumentParser):
         """Parse with flags and ``key=value`` in any order; ``-v`` and ``-q`` take effect at once."""
         options, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
-            raise UserError(f"unknown option {unknown[0]}: {did_you_mean(unknown[0], self._option_string_actions)}", 2)
+            raise UserError(f"unknown option {unknown[0]}: {self._suggestion(unknown[0])}", status=2)
         console.set_verbosity(getattr(options, "verbosity", 0))
         return options
+
+    def _suggestion(self, unknown: str) -> str:
+        """The flag that was meant, judged by its spellings and by what it sets: ``--batch`` is near ``-bs``."""
+        flags = {text: text for action in self._actions for text in action.option_strings}
+        for action in self._actions:
+            if action.option_strings:
+                flags.setdefault("--" + action.dest.rpartition(".")[2].replace("_", "-"), action.option_strings[0])
+        near = nearest(unknown, flags, 0.6)
+        sentence = f"did you mean {flags[near]}?" if near else "see --help for those that there are"
+        if any(action.dest == "overrides" for action in self._actions):
+            sentence += " (keys of the configuration are set without dashes, as in train.lr=3e-4)"
+        return sentence
 
 
 def add_common(parser: argparse.ArgumentParser, config: str | None = None) -> None:

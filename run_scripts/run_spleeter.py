@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from run_scripts import options as shared
 from runtime import config, console
 from runtime.errors import UserError
+from training.interrupts import StopRequests
 
 DEFAULT = "spleeter/2stems"
 EPILOG = """\
@@ -100,12 +101,11 @@ def process_data(cfg: Any, processes: int) -> int:
     return 0
 
 
-def train(cfg: Any, options: argparse.Namespace, arguments: list[str]) -> int:
+def train(cfg: Any, options: argparse.Namespace, arguments: list[str], requests: StopRequests) -> int:
     """Trains in this process, or in ``-npn`` processes that run this command again."""
     from runtime import device as devices
     from runtime import distributed
     from runtime.launch import in_worker, launch
-    from training.interrupts import StopRequests
     from training.prepare import prepare
 
     device = devices.select(cfg.device, cfg.network, cfg.train.processes)
@@ -113,19 +113,19 @@ def train(cfg: Any, options: argparse.Namespace, arguments: list[str]) -> int:
         folder = prepare(cfg, options.restart, options.offline)
         if cfg.train.processes > 1:
             return launch(cfg.train.processes, [__file__, *arguments], device, folder / "logs")
-    with StopRequests() as requests:
-        devices.activate(device)
-        from training import experiment
+    devices.activate(device)
+    from training import experiment
 
-        return experiment.run(cfg, device, distributed.init(device), requests)
+    return experiment.run(cfg, device, distributed.init(device), requests)
 
 
 def main(arguments: list[str]) -> int:
-    options = parse(arguments)
-    cfg = configuration(options)
-    if options.mode == "process_data":
-        return process_data(cfg, options.processes or len(os.sched_getaffinity(0)))
-    return train(cfg, options, arguments)
+    with StopRequests() as requests:
+        options = parse(arguments)
+        cfg = configuration(options)
+        if options.mode == "process_data":
+            return process_data(cfg, options.processes or len(os.sched_getaffinity(0)))
+        return train(cfg, options, arguments, requests)
 
 
 if __name__ == "__main__":

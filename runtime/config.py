@@ -73,14 +73,17 @@ def diff(cfg: DictConfig, base: DictConfig) -> dict[str, Any]:
     }
 
 
-def signature(cfg: DictConfig, base: DictConfig | None = None) -> str:
-    """Eight hexadecimal digits that name a run: its configuration's name and all it changes but machine-only keys."""
-    base = base_of(cfg) if base is None else base
+def changes(cfg: DictConfig, base: DictConfig) -> dict[str, Any]:
+    """The part of `diff` that makes another run: all but the keys that ``base`` calls machine-only."""
     skipped = (*_LISTS, *(base.get("machine_only") or ()))
-    changes = {
+    return {
         key: value for key, value in diff(cfg, base).items() if not any(f"{key}.".startswith(f"{s}.") for s in skipped)
     }
-    identity = json.dumps([cfg.config_name, changes], sort_keys=True)
+
+
+def signature(cfg: DictConfig, base: DictConfig | None = None) -> str:
+    """Eight hexadecimal digits that name a run: its configuration's name and all it changes but machine-only keys."""
+    identity = json.dumps([cfg.config_name, changes(cfg, base_of(cfg) if base is None else base)], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
@@ -95,6 +98,14 @@ def dump(cfg: DictConfig, path: str | os.PathLike) -> None:
 
     with atomic_write(path, "w") as handle:
         handle.write(OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def read(path: str | os.PathLike) -> DictConfig:
+    """A configuration that `dump` wrote, as it is: its keys may be those of another version."""
+    from omegaconf import OmegaConf
+
+    with readable_errors(str(path)):
+        return OmegaConf.load(path)
 
 
 # ---------------------------------------------------------------------------------------------------- keys and types

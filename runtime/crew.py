@@ -15,6 +15,7 @@ from runtime.worker import Report, pid_file, report_file, requeue_status
 
 PATIENCE = 1.0  # s for the siblings of a failed worker to come to the same end by themselves
 GRACE_AFTER_FAILURE = 10.0  # s for them to end when they are told to
+GRACE_AFTER_YIELD = 10.0  # s for them to end when one has ended because a signal asked it to
 GRACE_AFTER_SIGNAL = 300.0  # s for saving when the command was asked to stop
 
 
@@ -40,13 +41,27 @@ class Crew:
         """Look at all workers; True when there is nothing left to wait for."""
         launcher_is_gone = self.launcher.poll() is not None  # before the workers: it can only end after them
         self._collect_reports()
-        if self.first_failure is None and self._failed():
+        if self.yielded():
+            self._set_deadline(GRACE_AFTER_YIELD)
+        elif self.first_failure is None and self._failed():
             self._collect_reports()  # the cause of a failure is older than the failure
             self.first_failure = min(self._failed(), key=lambda number: self.reports[number].when)
             self._end_siblings_at = time.monotonic() + PATIENCE
             self._set_deadline(PATIENCE + GRACE_AFTER_FAILURE)
         alive = [number for number in self._pids if not self._is_gone(number)]
         return not alive and (launcher_is_gone or len(self.reports) == self.processes)
+
+    def yielded(self) -> Report | None:
+        """How a worker ended that did so because a signal asked it to; its siblings' ends are no failures then.
+
+        A worker that saves ends after all have agreed to; one that is told before it computes ends at once, and a
+        sibling that computes already can only wait for it in vain, or complain that it is gone.
+        """
+        if self.first_failure is not None or not self.received:
+            return None
+        by_status = {report.status: report for report in self.reports.values()}
+        asked = (requeue_status(), *(128 + number for number in self.received))
+        return next((by_status[status] for status in asked if status in by_status), None)
 
     def enforce(self) -> None:
         """Pass on signals, end the siblings of a failed worker, kill whoever is left at the deadline."""
@@ -70,6 +85,7 @@ class Crew:
         self.launcher.wait()
 
     def _set_deadline(self, grace: float) -> None:
+        """Kill whoever is left so many seconds after the first call; shorter graces win."""
         self._deadline = min(self._deadline, time.monotonic() + grace)
 
     def _failed(self) -> list[int]:

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -126,8 +127,10 @@ def _count_by_paddle(kind: str) -> int:
 def activate(device: Device) -> None:
     """Import paddle, make ``device`` its default, and say so on the console; `UserError` if paddle cannot use it."""
     try:
-        with hushed():  # it warns of every OMP_NUM_THREADS but 1 and of tools that it does not need
+        with _signals_later(), hushed():  # it warns of every OMP_NUM_THREADS but 1 and of tools that it does not need
             import paddle
+
+            _restore_signals(paddle)
         paddle.set_device(device.name)
         paddle.zeros([1])
     except ModuleNotFoundError as error:
@@ -135,8 +138,17 @@ def activate(device: Device) -> None:
     except (ImportError, ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[-300:]
         raise UserError(f"--device {device.name} cannot be used: {reason}") from error
-    _restore_signals(paddle)
     log(f"device: {device}")
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Signals that come in the block take effect after it: meanwhile paddle's handlers are in the place of ours."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _restore_signals(paddle: ModuleType) -> None:

@@ -102,7 +102,7 @@ def _outcome(crew: Crew, logs: list[_Log], launcher_log: _Log) -> int:
         return _blame(crew, crew.first_failure, logs[crew.first_failure])
     if len(crew.reports) < crew.processes:
         return complain(f"the launcher failed; the last lines of {launcher_log.path}:{launcher_log.last_lines()}", 1)
-    last = max(crew.reports.values(), key=lambda report: report.status)
+    last = crew.yielded() or max(crew.reports.values(), key=lambda report: report.status)
     return complain(last.sentence, last.status) if last.sentence else last.status
 
 

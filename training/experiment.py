@@ -54,7 +54,7 @@ def run(cfg: Any, device: Device, group: Group, requests: StopRequests) -> int:
 def _run(cfg: Any, device: Device, group: Group, requests: StopRequests, folder: Path) -> int:
     clock, train = Clock(), cfg.train
     index, recipe = read_index(cfg.data.index), recipes.create(cfg)
-    data, valid = recipe.datasets(index)
+    data, valid = recipes.datasets(cfg, index)
     identity = {
         "network": resolve(cfg.network),
         "signature": config.signature(cfg),

@@ -16,8 +16,28 @@ from runtime import checkpoint, config
 from runtime.console import log
 from runtime.errors import UserError
 from runtime.files import require_writable
+from training import recipes
+from training.schedule import learning_rate
 
 FROM_SCRATCH = "or train from scratch with -lm False"
+
+_OTHERS = 3  # runs to mention beside a new one
+_LIMITS = (  # keys, what their values must fulfil, the same in words
+    (
+        "train.batch_size train.accumulate train.processes train.save_every train.keep train.check_every "
+        "train.max_bad_steps train.log_every train.schedule.steps train.schedule.every data.samples_per_epoch",
+        lambda value: value >= 1,
+        "it must be at least 1",
+    ),
+    (
+        "train.steps train.epochs train.seed train.valid_every train.valid_segments train.lr train.clip "
+        "train.weight_decay train.epsilon train.audio_seconds train.schedule.warmup train.schedule.floor "
+        "train.schedule.factor data.workers",
+        lambda value: 0 <= value < 2**63,
+        "it must be a finite number that is not negative",
+    ),
+    ("train.ema train.betas", lambda value: 0 <= value < 1, "it must be at least 0 and below 1"),
+)
 
 
 def prepare(cfg: Any, restart: bool = False, offline: bool = False) -> Path:
@@ -32,15 +52,16 @@ def prepare(cfg: Any, restart: bool = False, offline: bool = False) -> Path:
         The run's folder, writable.
 
     Raises:
-        UserError: impossible options, no index, nothing to start from, a folder that cannot be written
+        UserError: impossible options, no index or no segments, nothing to start from, a folder that cannot be written
     """
     check_numbers(cfg)
     describe(cfg.network, **plain(cfg.model))
-    read_index(cfg.data.index)
+    recipes.datasets(cfg, read_index(cfg.data.index))
     folder = config.run_folder(cfg, cfg.model_dir)
     if restart:
         set_aside(folder)
     if checkpoint.latest(folder) is None:
+        mention_others(cfg, folder)
         initial_weights(cfg, offline)
     return require_writable(folder)
 
@@ -58,26 +79,31 @@ def check_numbers(cfg: Any) -> None:
     Raises:
         UserError: names the key
     """
-    train = cfg.train
-    if train.steps is None and train.epochs is None:
+    train = plain(cfg.train)
+    if train["steps"] is None and train["epochs"] is None:
         raise UserError("train.steps and train.epochs are both null: say how long to train (--steps or --epochs)")
-    for key in (
-        "batch_size",
-        "accumulate",
-        "processes",
-        "save_every",
-        "keep",
-        "check_every",
-        "max_bad_steps",
-        "log_every",
-    ):
-        if train[key] < 1:
-            raise UserError(f"train.{key}={train[key]}: it must be at least 1")
-    for key in ("steps", "epochs", "valid_every", "valid_segments", "lr", "clip", "weight_decay", "audio_seconds"):
-        if train[key] is not None and train[key] < 0:
-            raise UserError(f"train.{key}={train[key]}: it cannot be negative")
-    if not 0 <= train.ema < 1:
-        raise UserError(f"train.ema={train.ema}: the decay lies between 0 (off) and 1")
+    if len(train["betas"]) != 2:
+        raise UserError(f"train.betas={train['betas']}: it needs two numbers")
+    values = {"data.workers": cfg.data.workers, "data.samples_per_epoch": cfg.data.samples_per_epoch}
+    values |= {f"train.{key}": value for key, value in train.items()}
+    values |= {f"train.schedule.{key}": value for key, value in train["schedule"].items()}
+    for keys, fits, demand in _LIMITS:
+        for key in keys.split():
+            value = values[key]
+            if value is not None and not all(map(fits, value if isinstance(value, list) else [value])):
+                raise UserError(f"{key}={value}: {demand}")
+    learning_rate(cfg.train, 0)
+
+
+def mention_others(cfg: Any, folder: Path) -> None:
+    """Says which other runs there are beside a run that is about to begin: a forgotten option makes another run."""
+    found = []
+    for path in folder.parent.glob(f"{'[0-9a-f]' * 8}/config.yaml"):
+        if path.parent != folder and (last := checkpoint.latest(path.parent)):
+            found.append((config.changes(config.read(path), cfg), last))
+    for differences, last in sorted(found, key=lambda one: len(one[0]))[:_OTHERS]:
+        options = " ".join(f"{key}={value}" for key, value in differences.items())
+        log(f"this is not the run {last.parents[1]} (step {int(last.name.rpartition('-')[2])}), which has {options}")
 
 
 def initial_weights(cfg: Any, offline: bool = False) -> Path | None:

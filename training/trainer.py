@@ -39,7 +39,7 @@ class Trainer:
         validation: the validation segments; None if there are none
         group: the processes
         journal: console, history and curves
-        requests: signals that came so far
+        requests: signals that come during the loop
         folder: the run's folder
         identity: what every checkpoint says about the run besides its state
         listen: makes waveforms ``[C, N]`` by name with the present weights, to be heard beside the curves
@@ -153,7 +153,7 @@ class Trainer:
             UserError: too many losses in a row are not finite, or processes disagree.
         """
         state, train, first = self.state, self.cfg.train, self.state.step
-        with closing(self.stream), closing(self.journal):
+        with self.requests.deferred(), closing(self.stream), closing(self.journal):
             self.journal.begin(state)
             if self._finished():
                 self.journal.say("this run has come to its end before: --steps or --epochs makes it longer")

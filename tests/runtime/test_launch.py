@@ -137,6 +137,27 @@ def test_a_signal_before_the_workers_are_there_is_not_lost(door):
     assert err == "" or "was killed by SIGTERM" in err
 
 
+def test_a_worker_that_was_asked_to_stop_takes_along_those_that_cannot_go_on_without_it(door):
+    work = """
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+    if rank == 1:
+        open("rank 1 is here", "w").close()
+        wait_for_stop()
+        return launch.requeue_status()
+    while not os.path.exists("rank 1 is here"):
+        time.sleep(0.05)
+    print("ready", flush=True)
+    wait_for_stop()
+    time.sleep(1.0)
+    raise RuntimeError("connection closed by peer")
+    """
+    process = door(work)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    status, _, err = ended(process)
+    assert (status, err) == (75, "")
+
+
 def test_the_second_ctrl_c_kills(door):
     work = """
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -48,6 +48,10 @@ def test_nothing_given_changes_nothing(parser):
     [
         ("--devcie cpu", "unknown option --devcie: did you mean --device?"),
         ("-bss 20", "unknown option -bss: did you mean -bs?"),
+        ("--batch 20", "unknown option --batch: did you mean -bs?"),
+        ("--batch-size 20", "unknown option --batch-size: did you mean -bs?"),
+        ("--process 2", "unknown option --process: did you mean -npn?"),
+        ("--learning-rate 3", "unknown option --learning-rate: see --help for those that there are (keys of the"),
         ("-m slow", "argument -m: invalid choice: 'slow'"),
         ("-npn 0", "argument -npn: 0 is not a whole number from 1 on"),
         ("-lm maybe", "argument -lm: maybe is neither True nor False"),

@@ -1,5 +1,7 @@
 """What is settled, or refused, before a run starts."""
 
+import re
+
 import pytest
 
 from data.synthetic import write_songs
@@ -15,6 +17,15 @@ from training.prepare import alone, prepare
         ("train.batch_size=0", "train.batch_size=0"),
         ("train.lr=-1.0", "train.lr"),
         ("train.ema=1.0", "train.ema"),
+        ("train.ema=nan", "train.ema=nan"),
+        ("train.betas=[0.9]", "train.betas=[0.9]: it needs two numbers"),
+        ("train.betas=[0.9,1.0]", "train.betas"),
+        ("train.weight_decay=inf", "train.weight_decay=inf"),
+        ("train.seed=-1", "train.seed=-1"),
+        ("train.schedule.steps=0", "train.schedule.steps=0"),
+        ("train.schedule.kind=linear", "train.schedule.kind=linear"),
+        ("data.workers=-1", "data.workers=-1"),
+        ("data.samples_per_epoch=0", "data.samples_per_epoch=0"),
         ("train.steps=null", "--steps"),
         ("model.segment_frames=100", "segment_frames=100"),
         ("data.index=/nowhere/index.jsonl", "/nowhere/index.jsonl"),
@@ -22,8 +33,14 @@ from training.prepare import alone, prepare
     ],
 )
 def test_impossible_settings_are_named(configure, override, names):
-    with pytest.raises(UserError, match=names.replace(".", r"\.")):
+    with pytest.raises(UserError, match=re.escape(names)):
         prepare(configure(override))
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(configure, tmp_path):
+    with pytest.raises(UserError, match="process_data"):
+        prepare(configure(f"data.cache={tmp_path / 'empty'}"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -73,6 +90,17 @@ def test_restart_sets_the_old_run_aside(configure, capsys):
     assert prepare(cfg, restart=True) == folder and checkpoint.latest(folder) is None
     (old,) = folder.parent.glob(f"{folder.name}-until-*")
     assert checkpoint.latest(old) and str(old) in capsys.readouterr().out
+
+
+def test_a_new_run_mentions_the_ones_beside_it(configure, capsys):
+    cfg = configure("train.steps=2", "train.lr=0.5")
+    train(cfg)
+    capsys.readouterr()
+    prepare(configure("train.steps=3", "train.lr=0.5"))
+    assert "this is not the run" not in capsys.readouterr().out  # it goes on with it
+    prepare(configure("train.lr=0.25"))
+    said = capsys.readouterr().out
+    assert f"{config.run_folder(cfg, cfg.model_dir)} (step 2), which has train.lr=0.5\n" in said
 
 
 def test_one_training_at_a_time(configure):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.errors import UserError
@@ -16,7 +17,18 @@ if TYPE_CHECKING:
 
 Batch = dict[str, Any]  # arrays by name, and ``songs``: the names of the songs they come from
 
-RECIPES = {"spleeter": "training.recipes.spleeter:SpleeterRecipe"}
+
+@dataclass(frozen=True)
+class Family:
+    """Where the code for one family of networks is, as ``module:name``; the data's imports no paddle."""
+
+    recipe: str  # (cfg) -> Recipe
+    datasets: str  # (cfg, index) -> training and validation segments
+
+
+FAMILIES = {
+    "spleeter": Family("training.recipes.spleeter:SpleeterRecipe", "training.segments:magnitude_segments"),
+}
 
 
 class Recipe(Protocol):
@@ -32,9 +44,6 @@ class Recipe(Protocol):
 
     def build_model(self) -> paddle.nn.Layer:
         """The network with its initial weights."""
-
-    def datasets(self, index: Index) -> tuple[Any, Any]:
-        """Training and validation segments, see ``data.datasets``; the latter may be None."""
 
     def optimizer(self, model: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
         """The optimiser of its trainable parameters."""
@@ -55,10 +64,27 @@ def create(cfg: Any) -> Recipe:
     Raises:
         UserError: no recipe trains this network
     """
+    return _named(_family(cfg).recipe)(cfg)
+
+
+def datasets(cfg: Any, index: Index) -> tuple[Any, Any]:
+    """Training and validation segments for ``cfg.network``, see ``data.datasets``; the latter may be None.
+
+    Raises:
+        UserError: no recipe trains this network; an empty split, no usable segment, songs that are not cached
+    """
+    return _named(_family(cfg).datasets)(cfg, index)
+
+
+def _family(cfg: Any) -> Family:
     from models.registry import resolve
 
-    family = resolve(cfg.network).split("_")[0]
-    if family not in RECIPES:
-        raise UserError(f"network={cfg.network}: there is no training recipe for it, only for {', '.join(RECIPES)}")
-    module, _, name = RECIPES[family].partition(":")
-    return getattr(importlib.import_module(module), name)(cfg)
+    name = resolve(cfg.network).split("_")[0]
+    if name not in FAMILIES:
+        raise UserError(f"network={cfg.network}: there is no training recipe for it, only for {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def _named(place: str) -> Callable[..., Any]:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -9,13 +9,11 @@ import numpy as np
 import paddle
 
 import models
-from data.datasets import Magnitudes
 from data.index import Index, Song, load_stem
 from dsp.stft import SpleeterSTFT
 from runtime.errors import UserError
 from training.prepare import plain
 from training.recipes import Batch
-from training.segments import magnitude_segments
 
 LOSSES = ("L1_mask", "weighted_L1_mask")
 
@@ -76,10 +74,6 @@ class SpleeterRecipe:
         for parameter in model.unused_parameters():
             parameter.stop_gradient = True
         return model
-
-    def datasets(self, index: Index) -> tuple[Magnitudes, Magnitudes | None]:
-        """Segments of the training and the validation songs: from the cache, or decoded on the fly."""
-        return magnitude_segments(self.cfg, index)
 
     def optimizer(self, model: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
         """Adam.
