@@ -90,12 +90,17 @@ def _has_stems(folder: Path) -> bool:
 def _read_folder(dataset: Path, folder: Path, split: str, findings: list[Finding]) -> list[SongFolder]:
     """The song in a folder, if there is one; complaints go to `findings`."""
     place = folder.relative_to(dataset).as_posix()
+    if place != _printable(place):
+        message = "its name is not valid UTF-8, so that no index can hold it: rename the folder"
+        findings.append(Finding("error", "name", _printable(place), "", message))
+        return []
     sources: dict[str, str] = {}
     for path in _files(folder):
         stem = stem_of_file(path)
         if stem is None:
             if path.suffix.lower() in AUDIO_SUFFIXES:
-                findings.append(Finding("warning", "ignored", place, path.name, "its name is that of no known stem"))
+                name = _printable(path.name)
+                findings.append(Finding("warning", "ignored", place, name, "its name is that of no known stem"))
         elif stem in sources:
             first = sources[stem].rpartition("/")[2]
             message = f"both this and {first} hold the {stem}: keep one of them"
@@ -110,6 +115,11 @@ def _read_folder(dataset: Path, folder: Path, split: str, findings: list[Finding
         message = f"holds songs, but is called none of {', '.join(SPLIT_NAMES)}: they are ignored"
         findings.append(Finding("warning", "layout", place, "", message))
     return []
+
+
+def _printable(name: str) -> str:
+    """The name with a replacement character for each byte that is not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _why_empty(dataset: Path) -> str:

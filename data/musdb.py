@@ -140,7 +140,10 @@ def _source_song(folder: Path, path: Path) -> SourceSong | None:
         if not path.name.endswith(STEM_SUFFIX):
             return None
         return SourceSong(path.name[: -len(STEM_SUFFIX)], split, {stem: (path, k) for k, stem in enumerate(STREAMS)})
-    files = {stem: (file, 0) for file in sorted(path.iterdir()) if (stem := stem_of_file(file)) and file.name[0] != "."}
+    if not path.is_dir():  # a link to nowhere, a pipe
+        return None
+    tracks = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    files = {stem: (file, 0) for file in tracks if (stem := stem_of_file(file))}
     return SourceSong(path.name, split, files) if "mixture" in files and len(files) > 1 else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import os
 import re
@@ -21,6 +22,7 @@ from runtime.disk import require_space
 from runtime.errors import UserError
 
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, UnicodeError)
+_UNUSABLE_NAMES = (errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,21 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> Path:
                     _extract(member, open_member, temporary)
     except FileNotFoundError as error:
         raise UserError(f"{archive} is missing") from error
-    except FileExistsError as error:
+    except NotImplementedError as error:
         raise UserError(f"cannot unpack {archive} to {folder}: {error}") from error
     except _DAMAGE as error:
-        raise UserError(f"{archive} is damaged ({error}): delete it and download it again") from error
+        raise _damaged(archive, error) from error
+    except OSError as error:
+        if error.errno in _UNUSABLE_NAMES:
+            raise UserError(f"cannot unpack {archive} to {folder}: {error}") from error
+        if error.errno in (None, errno.EINVAL):  # not of the disk: gzip and bzip2 complain so, zip seeks to nowhere
+            raise _damaged(archive, error) from error
+        raise
     return folder
+
+
+def _damaged(archive: Path, error: Exception) -> UserError:
+    return UserError(f"{archive} is damaged ({error}): delete it and download it again")
 
 
 @contextmanager
@@ -63,7 +75,10 @@ def _opened(archive: Path) -> Iterator[tuple[list[_Member], object]]:
             yield [_zip_member(info) for info in handle.infolist()], handle.open
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as handle:
-            yield [_tar_member(info) for info in handle.getmembers()], handle.extractfile
+            members = [_tar_member(info) for info in handle.getmembers()]
+            while handle.fileobj.read(1 << 20):  # gzip compares its checksum only at the end
+                pass
+            yield members, handle.extractfile
     else:
         raise UserError(f"{archive} is neither a zip nor a tar file, or it is cut short: download it again")
 

@@ -1,5 +1,8 @@
 """Where songs are looked for and how they are divided into splits."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from data.layout import MUSDB_VALIDATION, SongFolder, SplitRule, assign_splits, find_songs
@@ -115,3 +118,14 @@ def test_validation_is_a_tenth_but_at_least_one_of_five():
 def test_a_valid_folder_is_left_alone():
     given = [*songs(20, "train"), SongFolder("V", "valid", "valid/V", {})]
     assert names(assign_splits(given, SplitRule())[0], "valid") == {"V"}
+
+
+def test_names_that_no_index_can_hold_are_findings(tmp_path):
+    touch(Path(os.fsdecode(os.fsencode(tmp_path) + b"/train/bad\xff")), "mixture.wav", "vocal.wav")
+    touch(tmp_path / "train" / "Good", "mixture.wav", "vocal.wav", os.fsdecode(b"odd\xff.wav"))
+    found, findings = find_songs(tmp_path)
+    assert [song.name for song in found] == ["Good"]
+    assert [(row.severity, row.kind, row.song, row.file) for row in findings] == [
+        ("warning", "ignored", "train/Good", "odd\ufffd.wav"),
+        ("error", "name", "train/bad\ufffd", ""),
+    ]

@@ -1,5 +1,6 @@
 """MUSDB18 in its three forms: finding its songs, writing them whole, and leaving alone what is somebody else's."""
 
+import os
 import re
 
 import numpy as np
@@ -108,6 +109,8 @@ def test_hidden_files_and_other_things_are_no_songs(tmp_path):
     (tmp_path / "__MACOSX" / "train").mkdir(parents=True)
     (tmp_path / "__MACOSX" / "train" / "A.stem.mp4").write_bytes(b"likewise")
     (tmp_path / "README.md").write_text("MUSDB18")
+    (tmp_path / "train" / "nothing").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "train" / "pipe")
     assert [(song.name, song.split) for song in musdb.find_sources(tmp_path)] == [("A", "train")]
 
 

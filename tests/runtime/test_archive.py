@@ -1,6 +1,7 @@
 """Unpacking: nothing leaves the folder, nothing half-done stays."""
 
 import io
+import random
 import stat
 import tarfile
 import zipfile
@@ -80,6 +81,35 @@ def test_damaged_archives_leave_nothing(tmp_path, name):
         with pytest.raises(UserError, match="download it again"):
             unpack(path, tmp_path / "out")
         assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
+def test_one_wrong_bit_of_the_contents_is_noticed(tmp_path, compression):
+    noise = {f"{k}.wav": random.Random(k).randbytes(20_000) for k in range(3)}
+    path = make_tar(tmp_path / "a.tar", noise, compression=compression)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="download it again"):
+        unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_zip_with_damaged_bzip2_inside(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.wav", random.Random(0).randbytes(20_000))
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[100] ^= 255
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(UserError, match="is damaged"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize("names", [["x" * 300], ["a", "a/b"]])
+def test_names_that_no_disk_can_hold(tmp_path, names):
+    with pytest.raises(UserError, match="cannot unpack"):
+        unpack(make_zip(tmp_path / "a.zip", dict.fromkeys(names, b"x")), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
 def test_a_folder_with_something_in_it_stays_as_it_is(tmp_path):
