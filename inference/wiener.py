@@ -85,7 +85,13 @@ class WienerFilter:
         self._sums = None
 
     def apply(self, magnitudes: np.ndarray, mixture: np.ndarray) -> np.ndarray:
-        """Estimates complex64 ``[S(+1), C, T, F]`` after the passes done so far; ``mixture [C, T, F]``."""
+        """Estimates complex64 ``[S(+1), C, T, F]`` after the passes done so far; ``mixture [C, T, F]``.
+
+        Raises:
+            ValueError: magnitudes and mixture differ in channels, bins or frames, or have more than two channels
+        """
+        if magnitudes.shape[1:] != mixture.shape:
+            raise ValueError(f"the magnitudes have the shape {magnitudes.shape[1:]}, the mixture {mixture.shape}")
         estimates = initial_estimates(magnitudes, mixture, **self._start)
         for model in self._models:
             estimates = _filter(estimates, mixture, model, self._level * np.sqrt(self._eps))

@@ -24,8 +24,12 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _download(options: argparse.Namespace) -> None:
-    for archive in dict.fromkeys(catalogue.find(name) for name in options.names):
-        console.log(f"{archive.name}: {download.fetch(archive, options.offline, options.root)}")
+    archives = list(dict.fromkeys(catalogue.find(name) for name in options.names))
+    if options.url and len(archives) > 1:
+        named = ", ".join(archive.name for archive in archives)
+        raise UserError(f"--url gives addresses of one archive, but {named} are wanted: fetch them one by one")
+    for archive in archives:
+        console.log(f"{archive.name}: {download.fetch(archive, options.offline, options.root, options.url)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         "names", nargs="+", metavar="NAME", help="networks, such as spleeter_2stems or spleeter:2stems"
     )
     fetching.add_argument("--offline", action="store_true", help="never use the network, only check what is here")
+    fetching.add_argument(
+        "--url", nargs="+", default=[], help="mirrors of the archive, tried in this order before the published address"
+    )
     fetching.set_defaults(run=_download)
     for action in (listing, fetching):
         action.add_argument(

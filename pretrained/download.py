@@ -1,6 +1,7 @@
 """Finds published weights on this machine, or fetches them."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from models import registry
@@ -52,14 +53,17 @@ def _is_network(name: str) -> bool:
     return True
 
 
-def fetch(archive: Archive, offline: bool = False, root: str | Path | None = None) -> Path:
-    """The folder of a published archive's weights, downloaded if it is not there; arguments and errors as above."""
+def fetch(archive: Archive, offline: bool = False, root: str | Path | None = None, mirrors: Sequence[str] = ()) -> Path:
+    """The folder of a published archive's weights, downloaded if it is not there; arguments and errors as above.
+
+    ``mirrors`` are other addresses of the same archive (http, https, file), tried in order before the published one.
+    """
     folder = root_folder(root) / archive.name
     if is_complete(folder):
         return folder
     if offline:
         raise UserError(f"there are no weights in {folder}, and downloading is off: {_by_hand(archive, folder)}")
-    return _download(archive, folder)
+    return _download(archive, folder, mirrors)
 
 
 def is_complete(folder: Path) -> bool:
@@ -79,12 +83,12 @@ def is_complete(folder: Path) -> bool:
     return True
 
 
-def _download(archive: Archive, folder: Path) -> Path:
-    url = catalogue.release_url(f"{archive.name}.tar.gz")
+def _download(archive: Archive, folder: Path, mirrors: Sequence[str]) -> Path:
+    urls = [*mirrors, catalogue.release_url(f"{archive.name}.tar.gz")]
     target = folder.with_name(f"{archive.name}.tar.gz")
-    log(f"downloading {url}")
+    log(f"downloading {urls[0]}")
     try:
-        files.download([url], target, sha256=_checksum(archive, folder.parent))
+        files.download(urls, target, sha256=_checksum(archive, folder.parent))
     except UserError as failure:
         raise UserError(f"{failure}. Without a connection, {_by_hand(archive, folder)}") from failure
     if not is_complete(folder):  # another process may have been faster

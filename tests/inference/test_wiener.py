@@ -82,3 +82,9 @@ def test_refuses_three_channels(song):
     magnitudes, mixture = song
     with pytest.raises(ValueError, match="one or two channels"):
         wiener(np.repeat(magnitudes[:, :1], 3, axis=1), np.repeat(mixture[:1], 3, axis=0))
+
+
+def test_refuses_magnitudes_of_other_channels_than_the_mixture(song):
+    magnitudes, mixture = song
+    with pytest.raises(ValueError, match="the magnitudes have the shape"):
+        wiener(magnitudes, mixture[:1])

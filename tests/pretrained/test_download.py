@@ -154,3 +154,14 @@ def test_the_door_lists_and_downloads(release, root, capsys):
     assert f"in {root / '2stems'}" in listed and "spleeter_2stems, spleeter_2stems_16khz" in listed
     with pytest.raises(UserError, match="downloading is off"):
         door.main(["download", "4stems", "--offline"])
+
+
+def test_mirrors_come_first_and_only_what_is_published_counts(release, root, tmp_path, monkeypatch, capsys):
+    (tmp_path / "other.tar.gz").write_bytes(b"something else")
+    mirror = (tmp_path / "moved.tar.gz").absolute()
+    (release / "2stems.tar.gz").rename(mirror)
+    with pytest.raises(UserError, match="one by one"):
+        door.main(["download", "2stems", "4stems", "--url", mirror.as_uri()])
+    monkeypatch.setenv("GITHUB_HOST", "http://127.0.0.1:1")
+    assert door.main(["download", "2stems", "--url", (tmp_path / "other.tar.gz").as_uri(), mirror.as_uri()]) == 0
+    assert pretrained.resolve("2stems", offline=True) == root / "2stems"
