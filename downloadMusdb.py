@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
     if job.is_done():
         console.log(f"all songs are in {args.root} already; nothing to do")
         return 0
-    status = job.convert(job.obtain())
+    status = job.run()
     console.log(f"took {time.monotonic() - started:.0f} s")
     return status
 
@@ -131,9 +131,9 @@ class Job:
             return False
         return all((self.root / name).is_file() for name in tracks["files"])
 
-    def obtain(self) -> Path:
-        """Folder with the songs as published."""
-        from runtime.files import remove_leftovers, require_writable
+    def run(self) -> int:
+        """All the way from the archive to the songs; the exit status."""
+        from runtime.files import alone, require_writable
 
         source = self.args.from_archive
         if source and source.is_dir() and self.root.resolve().is_relative_to(source.resolve()):
@@ -141,6 +141,14 @@ class Job:
                 f"--root {self.root} lies in --from-archive {source}, which is never changed: choose another"
             )
         require_writable(self.root)
+        with alone(self.work, f"{self.root}: another process is writing songs here; wait for it to end"):
+            return self._convert(self._obtain())
+
+    def _obtain(self) -> Path:
+        """Folder with the songs as published."""
+        from runtime.files import remove_leftovers
+
+        source = self.args.from_archive
         if source and source.is_dir():
             console.log(f"songs from {source} to {self.root}")
             return source
@@ -213,7 +221,7 @@ class Job:
                 archive.unlink()  # nothing says that it is what it should be: a second attempt fetches it anew
             raise
 
-    def convert(self, folder: Path) -> int:
+    def _convert(self, folder: Path) -> int:
         from data import musdb
         from runtime.files import remove_leftovers
 

@@ -5,13 +5,11 @@ song's content fingerprint, the specification and the format version: a song tha
 another file, so a stale entry is never used. Songs with the same content share a file.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +22,7 @@ from data.payload import PAYLOADS
 from data.workers import Failure, run_songs
 from runtime.console import detail, log, progress, warn
 from runtime.errors import UserError
-from runtime.files import readable, remove_leftovers, require_space, require_writable
+from runtime.files import alone, readable, remove_leftovers, require_space, require_writable
 
 SUFFIX = ".cache"
 TABLE_BYTES = 4096  # more than the table of a usual song takes; only for the estimate
@@ -121,8 +119,8 @@ def build(
     started, report = time.monotonic(), BuildReport(folder_of(root, spec))
     usable = _usable(index, songs, spec, report)
     require_writable(report.folder)
-    with _lock(report.folder) as alone:
-        if alone:
+    with alone(report.folder, f"{report.folder}: another process is filling this cache; wait for it to end") as locked:
+        if locked:  # else others may be writing here, too; that does no harm, since a file appears whole or not at all
             remove_leftovers(report.folder)
         report.removed = _remove_orphans(index, spec, root)
         missing = _missing(usable, spec, root, report)
@@ -233,21 +231,3 @@ def _remove_orphans(index: Index, spec: CacheSpec, root: str | Path) -> int:
             path.unlink()
             removed += 1
     return removed
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """One writer in a folder at a time; the lock ends with the process, however it ends.
-
-    False where the file system has no locks (some cluster file systems): then others may be writing there, too, which
-    does no harm, since a file appears whole or not at all.
-    """
-    with open(folder / ".lock", "w") as handle:
-        locked = True
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: another process is filling this cache; wait for it to end") from error
-        except OSError:
-            locked = False
-        yield locked

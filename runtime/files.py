@@ -10,9 +10,11 @@ from runtime.atomic import atomic_folder, atomic_path, atomic_write, remove_fold
 from runtime.disk import checksum, readable, require_space, require_writable, sha256
 from runtime.download import DownloadError, download
 from runtime.errors import UserError
+from runtime.lock import alone
 
 __all__ = [
     "DownloadError",
+    "alone",
     "atomic_folder",
     "atomic_path",
     "atomic_write",

@@ -104,6 +104,7 @@ def test_a_killed_transfer_is_taken_up_by_the_next_run(server, archive, tmp_path
     while sum(path.stat().st_size for path in tmp_path.rglob("*.part")) < 200_000:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
+    assert "another process is writing songs here" in run(tmp_path, *asked, status=1)[1]
     process.send_signal(signal.SIGKILL)
     process.wait()
     have = sum(path.stat().st_size for path in tmp_path.rglob("*.part"))

@@ -1,5 +1,6 @@
 """Atomic files and folders, JSON, checks of the disk."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -127,3 +128,19 @@ def test_checksums_and_sizes(tmp_path):
     assert files.sha256(tmp_path / "x").startswith("ba7816bf")
     assert files.checksum(tmp_path / "x", "md5") == "900150983cd24fb0d6963f7d28e17f72"
     assert [files.readable(size) for size in (5, 2048, 3.5 * 2**30)] == ["5 B", "2.0 KiB", "3.5 GiB"]
+
+
+def test_one_process_at_a_time(tmp_path, monkeypatch):
+    with files.alone(tmp_path / "new", "someone is here") as locked:
+        assert locked
+        with pytest.raises(UserError, match="someone is here"), files.alone(tmp_path / "new", "someone is here"):
+            pass
+    with files.alone(tmp_path / "new", "someone is here"):
+        pass
+
+    def without_locks(*_arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", without_locks)
+    with files.alone(tmp_path / "new", "someone is here") as locked:
+        assert not locked
