@@ -70,9 +70,11 @@ def is_complete(folder: Path) -> bool:
     """Whether a checkpoint with all its data files lies in the folder.
 
     Raises:
-        UserError: the folder has files, but they are no complete checkpoint
+        UserError: there is a file of this name, or files in the folder that are no complete checkpoint
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file where the folder of the weights should be: move it away")
+    if not folder.exists() or not any(folder.iterdir()):
         return False
     bundle = tf_checkpoint.open_bundle(folder)
     for path in map(bundle.shard_path, range(bundle.shards)):

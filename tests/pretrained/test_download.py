@@ -165,3 +165,11 @@ def test_mirrors_come_first_and_only_what_is_published_counts(release, root, tmp
     monkeypatch.setenv("GITHUB_HOST", "http://127.0.0.1:1")
     assert door.main(["download", "2stems", "--url", (tmp_path / "other.tar.gz").as_uri(), mirror.as_uri()]) == 0
     assert pretrained.resolve("2stems", offline=True) == root / "2stems"
+
+
+def test_a_file_in_the_place_of_the_folder_is_not_touched(release, root):
+    root.mkdir()
+    (root / "2stems").write_text("mine")
+    with pytest.raises(UserError, match="is a file where the folder of the weights should be"):
+        pretrained.resolve("2stems")
+    assert (root / "2stems").read_text() == "mine"
