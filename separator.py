@@ -21,7 +21,7 @@ def parser() -> Parser:
     add("-n", "--name", metavar="NAME", help=what + "model/, else spleeter_2stems with its published weights)")
     add("--weights", metavar="PATH", help="weights to use instead of the name's own")
     add("-o", "--output", metavar="FOLDER", help="where the stems go (default: separated/<name>)")
-    text = "names below it; fields: track, stem, ext, trackext, foldername (default: {track}/{stem}.{ext})"
+    text = "names below it; fields: track, stem, ext, trackext, foldername, folder (default: {track}/{stem}.{ext})"
     add("--filename", metavar="FORMAT", default=DEFAULT_TEMPLATE, help=text)
 
     which = options.add_argument_group("which stems")

@@ -95,9 +95,10 @@ def separate_file(
     _require_places(files.values())
     writers = [audio.AudioWriter(file, info.sample_rate, info.channels, format, bitrate) for file in files.values()]
     expected = frames if frames >= 0 else max(0, info.frames - start)
-    scratch = separator.scratch_bytes(expected, info.channels, info.sample_rate)
-    # at most twice: once as floats that wait for the common gain, once in the files
-    require_space(output, scratch + 2 * expected * info.channels * 4 * len(files), f"writing the stems of {path.name}")
+    bits = audio.FORMATS[format].bits
+    space = separator.scratch_bytes(expected, info.channels, info.sample_rate)
+    space += len(files) * expected * info.channels * _bytes_per_value(bits)
+    require_space(output, space, f"writing the stems of {path}")
     require_writable(output)
     blocks = separator.run(
         _music(path, start, frames, offset),
@@ -111,9 +112,9 @@ def separate_file(
     )
     gathered = (_gather(stems, mixture, selection) for stems, mixture in blocks)
     try:
-        peaks, gain = _write(gathered, writers, selection.residual, audio.FORMATS[format].bits, output)
+        peaks, gain = _write(gathered, writers, selection.residual, bits, output)
     except OSError as error:
-        lost = f"the stems of {path.name} could not be written to {output} ({error.strerror or error})"
+        lost = f"the stems of {path} could not be written to {output} ({error.strerror or error})"
         raise UserError(f"{lost}: free some space or choose another folder") from error
     samples, elapsed = writers[0].frames, time.perf_counter() - started
     seconds = samples / info.sample_rate
@@ -130,6 +131,12 @@ def separate_file(
         clipped={name: writer.clipped for name, writer in zip(files, writers, strict=True)},
         outputs={name: str(file) for name, file in files.items()},
     )
+
+
+def _bytes_per_value(bits: int | None) -> int:
+    """Disk space of a sample of one channel: in the file (lossy coding never takes more than 16 bits) and, except for
+    floats, while it waits for the common gain."""
+    return 4 if bits == 32 else 4 + (bits or 16) // 8
 
 
 def _write(
