@@ -7,19 +7,18 @@ All of them become `<root>/<split>/<song>/{mixture,vocal,instrumental,drums,bass
 
 import os
 import shutil
-import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from data.layout import SPLIT_NAMES
 from data.stems import AUDIO_SUFFIXES, file_name, parts_of, stem_of_file
+from data.workers import open_pool
 from runtime import console
 from runtime.errors import UserError
 from runtime.files import atomic_folder, require_space
@@ -300,8 +299,7 @@ def _run(songs: list[SourceSong], root: Path, two_track: bool, link: bool, jobs:
         for song in songs:
             yield song, *_attempt(song, root, two_track, link)
         return
-    context = get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(songs)), context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    with open_pool(min(jobs, len(songs))) as pool:
         futures = {pool.submit(_attempt, song, root, two_track, link): song for song in songs}
         try:
             for future in as_completed(futures):

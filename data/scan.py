@@ -5,10 +5,8 @@ lets the next scan decode only what is new: a file counts as the same while its 
 """
 
 import json
-import multiprocessing
-import signal
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from data import audit
 from data.audit import Finding, SongMeasure
 from data.index import Index, Song, file_stat, index_path, write_index
 from data.layout import SongFolder, SplitRule, assign_splits, find_songs
+from data.workers import open_pool
 from runtime import console
 from runtime.errors import UserError
 from runtime.files import atomic_write, require_writable, sha256
@@ -166,8 +165,7 @@ def _run(dataset: Path, tasks: list, jobs: int):
         for folder, old in tasks:
             yield folder, *_measure(dataset, folder, old)
         return
-    context = multiprocessing.get_context("spawn")  # a fork may inherit locks that another thread holds
-    with ProcessPoolExecutor(min(jobs, len(tasks)), context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    with open_pool(min(jobs, len(tasks))) as pool:
         futures = {pool.submit(_measure, dataset, folder, old): folder for folder, old in tasks}
         try:
             for future in as_completed(futures):

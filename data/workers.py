@@ -53,7 +53,7 @@ def run_songs(work: Callable[[Song], Any], songs: Sequence[Song], processes: int
 
 def _in_pool(work: Callable, waiting: deque, processes: int):
     """Work through ``waiting`` in a fresh pool until it is empty or a process dies; returns the songs lost with it."""
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start_worker)
+    pool = open_pool(processes)
     running: dict[Future, Song] = {}
     try:
         while waiting or running:
@@ -84,8 +84,15 @@ def _guarded(work: Callable, song: Song) -> Any:
         return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
+def open_pool(processes: int) -> ProcessPoolExecutor:
+    """Processes that leave Ctrl-C to this one, and end with it even if it is killed.
+
+    They are spawned: a fork may inherit locks that another thread holds.
+    """
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start_worker)
+
+
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it even if it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

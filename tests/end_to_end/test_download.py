@@ -200,6 +200,42 @@ def test_a_song_that_is_damaged_fails_the_command_but_not_the_others(songs, tmp_
     assert layout(tmp_path / "dataset") == WHOLE
 
 
+def is_running(process):
+    """Whether the process of a folder below /proc is there, and not only waiting for its status to be read."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_killed_run_leaves_no_process_and_the_next_one_finishes(tmp_path):
+    source = stem_file.write(tmp_path / "mine" / "train" / "Song 0.stem.mp4", 2.0)
+    for k in range(1, 12):
+        source.with_name(f"Song {k}.stem.mp4").hardlink_to(source)
+    process = subprocess.Popen(
+        command("--from-archive", "mine", "-j", 2), cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("dataset/train/Song*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    children = [
+        Path("/proc", pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ]
+    process.kill()
+    process.wait()
+    assert len(children) >= 2
+    while any(map(is_running, children)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    done = len(list(tmp_path.glob("dataset/train/Song*")))
+    out, _ = run(tmp_path, "--from-archive", "mine")
+    assert f"{12 - done} songs written, {done} were there" in out
+    assert sorted(path.name for path in (tmp_path / "dataset" / "train").iterdir()) == sorted(
+        f"Song {k}" for k in range(12)
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
