@@ -87,9 +87,9 @@ def separate_file(
     """
     started = time.perf_counter()
     path, output = Path(path), Path(output)
+    info = audio.probe(path)
     selection = selection or select(separator.sources)
     files = targets(path, output, selection.names, audio.suffix(format)[1:], template)
-    info = audio.probe(path)
     check_excerpt(offset, duration)
     start, frames = _range(path, info, offset, duration)
     _require_places(files.values())

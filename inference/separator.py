@@ -186,8 +186,13 @@ class Separator:
 
         Returns:
             stem name -> float32 ``[C, N]``
+
+        Raises:
+            ValueError: other axes, or integers instead of floats
+            UserError: samples that are NaN or infinite
+            Cancelled: ``cancel`` said so
         """
-        mix = np.asarray(mix, np.float32)
+        mix = np.asarray(mix)
         if mix.ndim != 2 or not mix.shape[0]:
             raise ValueError(f"a waveform has the axes [channels, samples], not {list(mix.shape)}")
         samples = mix.shape[1]
@@ -260,6 +265,8 @@ class Separator:
         for block in blocks:
             if block.ndim != 2 or len(block) != channels:
                 raise ValueError(f"a block has the axes [{channels} channels, samples], not {list(block.shape)}")
+            if not np.issubdtype(block.dtype, np.floating):
+                raise ValueError(f"a waveform consists of floats with full scale 1, not of {block.dtype}")
             for start in range(0, block.shape[-1], BLOCK):
                 part = np.asarray(block[:, start : start + BLOCK], np.float32)
                 if not np.isfinite(part).all():

@@ -215,6 +215,8 @@ def test_refuses_what_is_not_music(small_model, noise):
             list(separator.stream([noise(channels, 100)], 2))
     with pytest.raises(ValueError, match="positive"):
         separator.separate(noise(2, 100), 0)
+    with pytest.raises(ValueError, match="not of int16"):
+        separator.separate(np.ones((2, 100), np.int16))
 
 
 @pytest.mark.parametrize(
