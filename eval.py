@@ -36,14 +36,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     shared.add_processes(parser)
     parser.set_defaults(config=None)
     which = parser.add_argument_group("what is scored")
-    which.add_argument("-seed", type=int, default=0, metavar="N", help="which songs are drawn (default: 0)")
+    which.add_argument("-seed", type=seed, default=0, metavar="N", help="which songs are drawn (default: 0)")
     which.add_argument("--fraction", type=fraction, default=0.1, metavar="F", help="part of the split (default: 0.1)")
-    which.add_argument("--split", default="test", metavar="NAME", help="songs to draw from (default: test)")
+    which.add_argument("--split", type=named, default="test", metavar="NAME", help="songs to draw from (default: test)")
     which.add_argument(
-        "--weights", metavar="PATH", help="run folder, checkpoint, .safetensors or TensorFlow checkpoint"
+        "--weights", type=named, metavar="PATH", help="run folder, checkpoint, .safetensors or TensorFlow checkpoint"
     )
-    which.add_argument("-n", "--name", metavar="NAME", help="a network with its published weights, or a run folder")
-    which.add_argument("--model-dir", dest="model_dir", metavar="FOLDER", help="where runs are kept (default: model)")
+    text = "a network with its published weights, or a run folder"
+    which.add_argument("-n", "--name", type=named, metavar="NAME", help=text)
+    text = "where runs are kept (default: model)"
+    which.add_argument("--model-dir", dest="model_dir", type=named, metavar="FOLDER", help=text)
     which.add_argument("--offline", action="store_true", help="never download weights")
     how = parser.add_argument_group("how")
     text = "fast: this program's (default) | museval: the original, the same numbers, slowly"
@@ -53,11 +55,26 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     text = "program: exported and cached (CPU) | eager | auto (default)"
     how.add_argument("--engine", choices=("auto", "program", "eager"), default="auto", help=text)
     files = parser.add_argument_group("files")
-    files.add_argument("-o", "--output", metavar="FOLDER", help="scores of the songs (default: evaluation/<run>)")
-    files.add_argument("--json", metavar="FILE", help="write the result to this file, too")
+    text = "scores of the songs (default: evaluation/<run>)"
+    files.add_argument("-o", "--output", type=named, metavar="FOLDER", help=text)
+    files.add_argument("--json", type=named, metavar="FILE", help="write the result to this file, too")
     files.add_argument("--restart", action="store_true", help="score every song again")
     parser.add_argument("--work", metavar="JOB", help=argparse.SUPPRESS)  # how the processes of -npn are called
     return parser.parse(arguments)
+
+
+def named(text: str) -> str:
+    """A word; without this, an unset variable of the shell would silently mean the default."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
+
+
+def seed(text: str) -> int:
+    """A whole number that is not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
+    return int(text)
 
 
 def fraction(text: str) -> float:

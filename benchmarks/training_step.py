@@ -25,13 +25,15 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
 
 
 def paddle_side(path: Path) -> None:
+    from runtime import device
+
+    device.activate(device.select("cpu"))
     import paddle
 
     import models
     from pretrained import load_reference_state
     from training.recipes.spleeter import magnitude_loss
 
-    paddle.set_device("cpu")
     model = models.create("spleeter_2stems")
     load_reference_state(model, weights.read(path))
     adam = paddle.optimizer.Adam(1e-4, parameters=model.parameters())
@@ -62,7 +64,7 @@ def torch_side(path: Path) -> None:
         loss.backward()
         adam.step()
         adam.zero_grad()
-        return {"loss": float(loss)}
+        return {"loss": loss.item()}
 
     serve(step)
 

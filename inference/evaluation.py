@@ -67,7 +67,7 @@ def evaluate(options: Namespace, changes: Sequence[str], script: str) -> int:
     )
     require_writable(job.folder)
     if options.json:
-        require_writable(Path(options.json).resolve().parent)
+        _require_file(Path(options.json))
     minutes = sum(song.seconds for song in songs) / 60
     console.log(f"songs: {len(songs)} of {options.split} in {index.path} ({minutes:.1f} min)")
     status = work(job) if job.processes == 1 else _share(job, script)
@@ -79,6 +79,13 @@ def evaluate(options: Namespace, changes: Sequence[str], script: str) -> int:
     if options.json:
         write_json(options.json, result)
     return 0
+
+
+def _require_file(path: Path) -> None:
+    """The result is written at the end of long work; what stands in its way is told before."""
+    if path.is_dir():
+        raise UserError(f"--json {path} is a folder: name a file")
+    require_writable(path.resolve().parent)
 
 
 def draw(songs: Sequence[Song], fraction: float, seed: int) -> list[Song]:

@@ -141,6 +141,9 @@ def test_options_of_the_separation_are_another_evaluation(place):
         (("--bss", "v3"), 2, "invalid choice"),
         (("-o", "dataset/index.jsonl/x"), 1, "cannot write to"),
         (("-npn", "0"), 2, "whole number from 1 on"),
+        (("-seed", "-1"), 2, "whole number from 0 on"),
+        (("--weights", ""), 2, "the name is empty"),
+        (("--json", "dataset"), 1, "is a folder: name a file"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
 )
