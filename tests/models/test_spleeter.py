@@ -115,8 +115,9 @@ def test_the_class_takes_its_options_directly(magnitude):
     assert model.description.sources == ("drums", "rest") and model(magnitude).shape == [2, 2, 2, 64, 128]
 
 
-def test_exported_program_equals_eager_for_any_batch_and_length(tmp_path, magnitude):
-    model = models.create("spleeter_2stems", **SMALL)
+@pytest.mark.parametrize("name", ["spleeter_2stems", "spleeter_5stems"])  # LeakyReLU, sigmoid; ELU, softmax
+def test_exported_program_equals_eager_for_any_batch_and_length(tmp_path, magnitude, name):
+    model = models.create(name, **SMALL)
     model.eval()
     spec = [paddle.static.InputSpec([None, 2, None, 128], "float32", "magnitude")]
     paddle.jit.save(model, str(tmp_path / "net"), input_spec=spec)
