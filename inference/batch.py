@@ -46,7 +46,8 @@ def separate_all(options: Namespace) -> int:
         console.complain(str(problem), 1)
     for number, path in enumerate(inputs, 1):
         if done[path]:
-            report = SeparationReport(str(path), skipped=True)
+            made = {name: str(file) for name, file in jobs[path].items()}
+            report = SeparationReport(str(path), outputs=made, skipped=True)
         else:
             report = _one(separator, path, output, selection, options)
         console.log(f"[{number}/{len(inputs)}] {_sentence(report)}")

@@ -124,8 +124,10 @@ def test_options_reach_the_separation(place):
     assert report["options"]["overlap"] == 0.5
     assert report["options"]["mwf"] is True
     before = files[0].stat().st_mtime_ns
-    out, _ = separator(place, song, *options, "-o", "options", "--skip-existing")
+    out, _ = separator(place, song, *options, "-o", "options", "--skip-existing", "--json", "skipped.json")
     assert "skipped 1 song" in out
+    (skipped,) = json.loads((place / "skipped.json").read_text())["files"]
+    assert (skipped["skipped"], skipped["outputs"]) == (True, report["files"][0]["outputs"])
     assert files[0].stat().st_mtime_ns == before
     files[1].unlink()
     out, _ = separator(place, song, *options, "-o", "options", "--skip-existing")
