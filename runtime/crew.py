@@ -45,7 +45,7 @@ class Crew:
             self._set_deadline(GRACE_AFTER_YIELD)
         elif self.first_failure is None and self._failed():
             self._collect_reports()  # the cause of a failure is older than the failure
-            self.first_failure = min(self._failed(), key=lambda number: self.reports[number].when)
+            self.first_failure = min(self._failed(), key=lambda number: _suspicion(self.reports[number]))
             self._end_siblings_at = time.monotonic() + PATIENCE
             self._set_deadline(PATIENCE + GRACE_AFTER_FAILURE)
         alive = [number for number in self._pids if not self._is_gone(number)]
@@ -117,6 +117,11 @@ class Crew:
     def _code_from_launcher(self, number: int) -> int:
         found = re.search(rf"rank {number} status failed .* code (-?\d+)", self.launcher_says())
         return int(found[1]) if found else 1
+
+
+def _suspicion(report: Report) -> tuple[bool, float]:
+    """Sorts the causes before the consequences: the collectives abort a process whose sibling is gone."""
+    return report.status == 128 + signal.SIGABRT, report.when
 
 
 def _process_state(pid: int) -> tuple[str, int]:

@@ -79,8 +79,10 @@ class State:
         """Takes up the run where :meth:`groups` and :meth:`numbers` left it, bit for bit.
 
         Raises:
-            UserError: the arrays are those of another network or optimiser
+            UserError: the arrays are those of another network or optimiser, or a number is missing
         """
+        if missing := [name for name in NUMBERS if name not in numbers]:
+            raise UserError(f"the state of the checkpoint has no {', '.join(missing)}: use another checkpoint")
         load_state(self.model, groups["model"], source="the arrays of the checkpoint")
         load_optimizer(self.optimizer, self.model, groups["optimizer"])
         if self.ema:

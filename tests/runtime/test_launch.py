@@ -112,6 +112,25 @@ def test_a_killed_worker_is_named_with_its_signal(door):
     assert err.startswith("error: process 0 of 2 was killed by SIGKILL; the last lines of ") and "at work" in err
 
 
+def test_a_worker_that_aborts_because_another_is_gone_is_not_blamed(door):
+    work = """
+    if rank == 1:
+        with open("new", "w") as handle:
+            handle.write(str(os.getpid()))
+        os.rename("new", "pid")
+        time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    while not os.path.exists("pid"):
+        time.sleep(0.05)
+    stat = "/proc/" + open("pid").read() + "/stat"
+    while os.path.exists(stat) and open(stat).read().rpartition(")")[2].split()[0] not in "ZX":
+        time.sleep(0.001)
+    os.abort()
+    """
+    status, _, err = ended(door(work))
+    assert status == 128 + signal.SIGKILL and err.startswith("error: process 1 of 2 was killed by SIGKILL")
+
+
 def test_sigterm_reaches_the_workers_which_may_take_their_time_to_save(door):
     work = """
     signal.signal(signal.SIGTERM, lambda *_: stop.append(1))

@@ -115,3 +115,12 @@ def test_a_record_holds_means_and_finds_the_best():
     assert not state.record({"loss": 0.6}, 1e-3)
     assert (state.best, state.best_step, state.validated_step) == (0.5, 3, 4)
     assert state.history[1]["train"]["loss"] == 4.0 and state.history[2]["train"] == {}
+
+
+def test_a_state_that_lacks_a_number_is_refused():
+    model = network()
+    state = State(model, adam(model))
+    numbers = state.numbers()
+    del numbers["position"]
+    with pytest.raises(UserError, match="has no position"):
+        state.restore(state.groups(), numbers)
