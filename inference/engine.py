@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtime import checkpoint
+from runtime.console import log
 from runtime.device import is_host
 from runtime.errors import UserError
 from runtime.files import atomic_folder, read_json, write_json
@@ -50,7 +51,7 @@ def build(
     precision: str = "float32",
     device: str | None = None,
     weights_hash: str | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = log,
 ) -> Engine:
     """The engine for ``model`` (a ``paddle.nn.Layer`` with a ``description``).
 
@@ -117,7 +118,7 @@ class ProgramEngine:
         model: Any,
         precision: str = "float32",
         weights_hash: str | None = None,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = log,
     ):
         self.name = "program" if precision == "float32" else f"program {precision}"
         self._turn = threading.Lock()

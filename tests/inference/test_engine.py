@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from inference import engine
+from runtime import console
 from runtime.errors import UserError
 
 
@@ -171,3 +172,17 @@ def test_what_bf16_cannot_do_is_no_damage(cache, small_model, monkeypatch):
     with pytest.raises(UserError, match="no such kernel; use --precision float32"):
         engine.build(small_model, precision="bf16", say=said.append)
     assert not said
+
+
+def test_a_program_that_cannot_be_kept_is_quiet_when_asked_to_be(tmp_path, small_model, monkeypatch, capfd):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PADDLESTEMS_CACHE", str(tmp_path / "file"))
+    for verbosity, words in ((0, "is not kept"), (-1, "")):
+        console.set_verbosity(verbosity)
+        try:
+            assert engine.build(small_model, "program").name == "program"
+        finally:
+            console.set_verbosity(0)
+        out = capfd.readouterr().out
+        assert words in out
+        assert bool(words) == bool(out)
