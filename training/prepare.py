@@ -56,13 +56,13 @@ def prepare(cfg: Any, restart: bool = False, offline: bool = False) -> Path:
     """
     check_numbers(cfg)
     describe(cfg.network, **plain(cfg.model))
-    recipes.datasets(cfg, read_index(cfg.data.index))
-    folder = config.run_folder(cfg, cfg.model_dir)
-    if restart:
-        set_aside(folder)
-    if checkpoint.latest(folder) is None:
+    index, folder = read_index(cfg.data.index), config.run_folder(cfg, cfg.model_dir)
+    if restart or checkpoint.latest(folder) is None:
         mention_others(cfg, folder)
         initial_weights(cfg, offline)
+    recipes.datasets(cfg, index)
+    if restart:
+        set_aside(folder)
     return require_writable(folder)
 
 
