@@ -45,6 +45,8 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _unwind)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # no name of a file may end a command because it cannot be shown
     with worker_scope() as leave:
         status, sentence = _guarded(main, sys.argv[1:])
         if leave:

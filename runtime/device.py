@@ -30,6 +30,7 @@ KINDS = ("sdaa", "gpu", "cpu")  # in the order in which `auto` tries them
 _BLACK_LISTS = {"spleeter": ""}
 
 _VISIBLE = {"sdaa": "SDAA_VISIBLE_DEVICES", "gpu": "CUDA_VISIBLE_DEVICES"}  # the user's choice among the cards
+_COLLECTIVES = {"sdaa": "xccl", "gpu": "nccl", "cpu": "gloo"}  # back ends of paddle.distributed
 _NODES = {"sdaa": "tcaicard", "gpu": "nvidia"}  # how the device nodes of the cards are called
 
 _REMEDIES = {
@@ -51,7 +52,17 @@ class Device:
     @property
     def name(self) -> str:
         """As paddle spells it: ``sdaa:0``, ``gpu:1``, ``cpu``."""
-        return "cpu" if self.kind == "cpu" else f"{self.kind}:{self.index}"
+        return "cpu" if self.is_host else f"{self.kind}:{self.index}"
+
+    @property
+    def is_host(self) -> bool:
+        """Whether it is the machine's own processor."""
+        return self.kind == "cpu"
+
+    @property
+    def collectives(self) -> str:
+        """The back end of paddle.distributed between its processes."""
+        return _COLLECTIVES[self.kind]
 
     def __str__(self) -> str:
         return "; ".join([f"{self.name} ({self.reason})", *(f"kept {key}={value}" for key, value in self.kept.items())])

@@ -17,8 +17,6 @@ from runtime.worker import in_worker, rank, world_size
 if TYPE_CHECKING:
     import paddle
 
-_BACKENDS = {"cpu": "gloo", "gpu": "nccl", "sdaa": "xccl"}
-
 
 @dataclass(frozen=True)
 class Group:
@@ -101,7 +99,7 @@ def init(device: Device) -> Group:
     """Join the other processes of this launch, if there are any. Call it after `activate`."""
     if not in_worker():
         return Group()
-    os.environ["PADDLE_DISTRI_BACKEND"] = _BACKENDS[device.kind]  # the launcher guesses it from what the machine has
+    os.environ["PADDLE_DISTRI_BACKEND"] = device.collectives  # the launcher guesses it from what the machine has
     with hushed():
         _fleet().init(is_collective=True, log_level="WARNING")
     return Group(rank(), world_size())

@@ -36,7 +36,7 @@ def write_json(path: str | os.PathLike, value: object) -> None:
     """Write ``value`` atomically as indented UTF-8 JSON; numpy scalars and arrays become numbers and lists."""
     text = json.dumps(value, indent=1, ensure_ascii=False, default=_plain)
     with atomic_write(path, "w") as handle:
-        handle.write(text + "\n")
+        handle.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")  # names that are not UTF-8
 
 
 def read_json(path: str | os.PathLike) -> object:

@@ -70,14 +70,14 @@ def launch(processes: int, argv: Sequence[str], device: Device, log_dir: str | o
 
 
 def _command(processes: int, argv: Sequence[str], device: Device, log_dir: Path) -> list[str]:
-    cards = [] if device.kind == "cpu" else ["--devices", ",".join(card_labels(device.kind, processes))]
+    cards = [] if device.is_host else ["--devices", ",".join(card_labels(device.kind, processes))]
     options = ["--nproc_per_node", str(processes), "--host", "127.0.0.1", "--log_dir", str(log_dir), *cards]
     return [sys.executable, "-m", "paddle.distributed.launch", *options, *argv]
 
 
 def _environment(device: Device, reports: str) -> dict[str, str]:
     environment = {"GLOG_minloglevel": "2", **os.environ, worker.REPORTS: reports}
-    if device.kind == "cpu":  # the launcher takes these for a wish to use cards
+    if device.is_host:  # the launcher takes these for a wish to use cards
         environment.pop("CUDA_VISIBLE_DEVICES", None)
         environment["CUSTOM_DEVICE_ROOT"] = ""
     return environment

@@ -47,7 +47,7 @@ def run(cfg: Any, device: Device, group: Group, requests: StopRequests) -> int:
             f"{group.size} processes train a run of train.processes={cfg.train.processes}: say -npn {group.size}"
         )
     folder = config.run_folder(cfg, cfg.model_dir)
-    with prepare.alone(folder) if group.is_main else nullcontext():
+    with prepare.claim(folder) if group.is_main else nullcontext():
         return _run(cfg, device, group, requests, folder)
 
 
@@ -118,7 +118,7 @@ def begin(
         model,
         recipe.optimizer(model),
         EMA(model, train.ema) if train.ema else None,
-        paddle.amp.GradScaler() if train.amp and device.kind != "cpu" else None,
+        paddle.amp.GradScaler() if train.amp and not device.is_host else None,
     )
     if last is not None:
         groups, saved = checkpoint.load(last, network=identity["network"])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from models.registry import describe
 from runtime import checkpoint, config
 from runtime.console import log
 from runtime.errors import UserError
-from runtime.files import require_writable
+from runtime.files import alone, require_writable
 from training import recipes
 from training.schedule import learning_rate
 
@@ -124,22 +122,16 @@ def set_aside(folder: Path) -> None:
     """Renames a run's folder, so that the run begins anew and nothing is lost."""
     if folder.exists():
         target = folder.with_name(f"{folder.name}-until-{time.strftime('%Y%m%d-%H%M%S')}")
-        with alone(folder):
+        with claim(folder):
             folder.rename(target)
         log(f"the run so far was set aside as {target}")
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def claim(folder: Path) -> AbstractContextManager[bool]:
     """One training at a time in a run's folder; the claim ends with the process, however it ends.
 
     Raises:
         UserError: another process trains there
     """
     require_writable(folder)
-    with open(folder / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: another process is training this very run; wait for it or stop it") from error
-        yield
+    return alone(folder, f"{folder}: another process is training this very run; wait for it or stop it")

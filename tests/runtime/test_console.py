@@ -14,14 +14,14 @@ from runtime import console
 ROOT = Path(__file__).parents[2]
 
 
-def door(body: str, **settings) -> subprocess.CompletedProcess:
+def door(body: str, env: dict[str, str] | None = None, **settings) -> subprocess.CompletedProcess:
     """Run ``main`` with this body under the guard, as a command line would be."""
     lines = "\n".join(f"    {line}" for line in body.splitlines())
     code = (
         "import os, sys, errno, signal\nfrom runtime import console\n"
         f"from runtime.errors import UserError\ndef main(argv):\n{lines}\nconsole.run(main)"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, **settings)
 
 
@@ -49,6 +49,13 @@ def test_complaints_of_the_disk_are_sentences_that_name_the_file(name):
     done = door(f"raise OSError(errno.{name}, 'x', 'song.wav')")
     assert done.returncode == 1
     assert done.stderr.startswith("error: song.wav: ") and done.stderr.count("\n") == 1
+
+
+def test_names_that_the_stream_cannot_show_are_escaped():
+    body = "print('Frühling', os.fsdecode(b'\\xff'))\nraise UserError('没有 is missing')"
+    done = door(body, env={"PYTHONIOENCODING": "ascii:strict"})
+    assert (done.returncode, done.stdout) == (1, "Fr\\xfchling \\udcff\n")
+    assert done.stderr == "error: \\u6ca1\\u6709 is missing\n"
 
 
 def test_a_full_stdout_is_a_sentence():

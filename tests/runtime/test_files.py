@@ -104,7 +104,9 @@ def test_json_takes_numbers_of_numpy_and_says_what_is_wrong(tmp_path):
     with pytest.raises(TypeError):
         files.write_json(path, {"a": object()})
     assert names(tmp_path) == ["state.json"]
-    path.write_text(path.read_text()[:20])
+    files.write_json(path, {"song": os.fsdecode(b"\xff.wav")})  # the name of a file that is not UTF-8
+    assert files.read_json(path) == {"song": os.fsdecode(b"\xff.wav")}
+    path.write_text(path.read_text()[:10])
     with pytest.raises(UserError, match=r"state\.json is not valid JSON"):
         files.read_json(path)
     with pytest.raises(UserError, match="missing"):

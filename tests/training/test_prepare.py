@@ -8,7 +8,7 @@ from data.synthetic import write_songs
 from runtime import checkpoint, config
 from runtime.errors import UserError
 from tests.training.runs import outcome, train
-from training.prepare import alone, prepare
+from training.prepare import claim, prepare
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_new_run_mentions_the_ones_beside_it(configure, capsys):
 def test_one_training_at_a_time(configure):
     cfg = configure("train.steps=1")
     folder = config.run_folder(cfg, cfg.model_dir)
-    with alone(folder), pytest.raises(UserError, match="another process is training"):
+    with claim(folder), pytest.raises(UserError, match="another process is training"):
         train(cfg)
     assert train(cfg) == 0
 
