@@ -76,12 +76,15 @@ def main(arguments: list[str]) -> int:
     where = circumstances()
     print(where)
     rows = []
-    for name in names:
-        print(f"measuring {name} …", flush=True)
-        rows += [row.cells() for row in importlib.import_module(f"benchmarks.{name}").measure(options.quick)]
-    print(f"\n{table(rows, HEADER)}")
-    if options.json:
-        write_json(options.json, {"measured on": where, "rows": [dict(zip(HEADER, row, strict=True)) for row in rows]})
+    try:
+        for name in names:
+            print(f"measuring {name} …", flush=True)
+            rows += [row.cells() for row in importlib.import_module(f"benchmarks.{name}").measure(options.quick)]
+    finally:  # what was measured is shown whatever happens to the rest
+        print(f"\n{table(rows, HEADER)}")
+        if options.json:
+            listed = [dict(zip(HEADER, row, strict=True)) for row in rows]
+            write_json(options.json, {"measured on": where, "rows": listed})
     return 0
 
 

@@ -20,7 +20,7 @@ from data.chunks import CacheSpec
 from data.datasets import CachedMagnitudes, DecodedMagnitudes, Magnitudes
 from data.index import Index, read_index
 from data.loader import BatchLoader
-from data.payload import PAYLOADS
+from data.payload import payloads_for
 from data.sampler import EpochPlan
 from data.scan import build_index
 from data.synthetic import write_songs
@@ -76,7 +76,7 @@ def measure(quick: bool = False) -> list[Row]:
     """Rows of the table of `make bench`."""
     with tempfile.TemporaryDirectory() as folder:
         index = synthetic_index(Path(folder) / "songs")
-        payloads = ("float16",) if quick else tuple(PAYLOADS)
+        payloads = payloads_for("magnitude")[: 1 if quick else None]
         return [_row(index, Path(folder) / "cache", payload, 2, 3 if quick else 7) for payload in payloads]
 
 
@@ -90,7 +90,9 @@ def _row(index: Index, root: Path, payload: str, workers: int, rounds: int) -> R
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.feed", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--dataset", type=Path, help="folder with an index (default: synthetic songs)")
-    parser.add_argument("--payload", choices=list(PAYLOADS), default="float16", help="numbers in the cache (float16)")
+    parser.add_argument(
+        "--payload", choices=payloads_for("magnitude"), default="float16", help="numbers in the cache (float16)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="loader threads (2); 0 loads in the main thread")
     parser.add_argument("--rounds", type=int, default=5, help="how often the sides take turns (5)")
     args = parser.parse_args(argv)
