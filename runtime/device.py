@@ -137,6 +137,7 @@ def _count_by_paddle(kind: str) -> int:
 
 def activate(device: Device) -> None:
     """Import paddle, make ``device`` its default, and say so on the console; `UserError` if paddle cannot use it."""
+    os.environ.setdefault("GLOG_minloglevel", "2")  # errors only: its warnings are about its own inside
     try:
         with _signals_later(), hushed():  # it warns of every OMP_NUM_THREADS but 1 and of tools that it does not need
             import paddle
