@@ -19,14 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from runtime import black_list
 from runtime.console import hushed, log
 from runtime.errors import UserError
 from runtime.worker import in_worker
 
 KINDS = ("sdaa", "gpu", "cpu")  # in the order in which `auto` tries them
 
-# Operators that the SDAA back end registers but refuses with the arguments of a network, forward and backward, in the
-# spelling of CUSTOM_DEVICE_BLACK_LIST; the host computes them. Networks by the beginning of their name; none: no list.
+# Kernels that the SDAA back end registers but that refuse the arguments of a network, with commas between them;
+# networks by the beginning of their name, an unnamed one needs none. `python -m runtime.doctor audit NETWORK` finds them.
 _BLACK_LISTS = {"spleeter": ""}
 
 _VISIBLE = {"sdaa": "SDAA_VISIBLE_DEVICES", "gpu": "CUDA_VISIBLE_DEVICES"}  # the user's choice among the cards
@@ -243,7 +244,9 @@ def _environment(kind: str, network: str | None, processes: int) -> dict[str, st
 
 
 def _black_list(network: str) -> str:
-    return next((names for prefix, names in _BLACK_LISTS.items() if network.startswith(prefix)), "")
+    """What the host must compute for ``network``: refused kernels and their gradients, as Paddle's list spells them."""
+    refused = next((names for prefix, names in _BLACK_LISTS.items() if network.startswith(prefix)), "")
+    return black_list.spelled(refused.split(","))
 
 
 def _apply(wanted: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
