@@ -27,7 +27,7 @@ from runtime.worker import in_worker
 KINDS = ("sdaa", "gpu", "cpu")  # in the order in which `auto` tries them
 
 # Kernels that the SDAA back end registers but that refuse the arguments of a network, with commas between them;
-# networks by the beginning of their name, an unnamed one needs none. `python -m runtime.doctor audit NETWORK` finds them.
+# networks by the beginning of their name, others need none. `python -m runtime.doctor audit NETWORK` finds them.
 _BLACK_LISTS = {"spleeter": ""}
 
 _VISIBLE = {"sdaa": "SDAA_VISIBLE_DEVICES", "gpu": "CUDA_VISIBLE_DEVICES"}  # the user's choice among the cards
