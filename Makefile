@@ -6,7 +6,7 @@ RUN    := $(BIN)/python
 SONG   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo emulator test lint bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ install: $(VENV)/.base  ## create .venv with what running needs
 
 demo: $(VENV)/.base  ## synthetic songs -> train -> evaluate -> separate on this CPU (SONG=path separates that file too)
 	$(RUN) run_scripts/run_demo.py $(if $(SONG),--song "$(SONG)")
+
+emulator: $(VENV)/.base  ## an emulated SDAA card for this machine; `python -m sdaa_emulator -- COMMAND` runs on it
+	$(RUN) -m sdaa_emulator
 
 test: $(VENV)/.dev  ## the whole test suite
 	$(RUN) -m pytest

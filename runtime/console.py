@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from runtime.errors import UserError
+from runtime.errors import UserError, memory_sentence
 from runtime.worker import worker_scope
 
 if TYPE_CHECKING:
@@ -80,10 +80,18 @@ def _guarded(main: Callable[[list[str]], int], argv: list[str]) -> tuple[int, st
         if error.errno in _REMEDIES:
             place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
             return 1, place + _REMEDIES[error.errno]
-        traceback.print_exc()
-    except Exception:
-        traceback.print_exc()
+        return 1, _explained(error)
+    except Exception as error:
+        return 1, _explained(error)
     return 1, ""
+
+
+def _explained(error: Exception) -> str:
+    """The sentence for a failure that is no defect; a defect's traceback is printed instead."""
+    sentence = memory_sentence(error)
+    if sentence is None:
+        traceback.print_exc()
+    return sentence or ""
 
 
 def complain(sentence: str, status: int) -> int:
