@@ -84,7 +84,7 @@ def select(device: str = "auto", network: str | None = None, processes: int = 1)
         raise UserError(f"--device {device}: {absence}; {_REMEDIES[kind]}")
     index = int(found[2]) if found[2] and not in_worker() else _launched_index(kind)
     count = visible_count(kind)
-    if count is None and kind == "sdaa" and processes > 1 and not in_worker():
+    if count is None and kind == "sdaa" and max(index, processes - 1) > 0 and not in_worker():
         count = _count_by_paddle(kind)
     if count is not None:
         if index >= count:

@@ -29,7 +29,7 @@ def on_cards(
     """Run ``body`` in ``processes`` processes of paddle's launcher, one a card; the first one's output is
     returned. ``status`` None allows any."""
     script = folder / "body.py"
-    script.write_text("import numpy as np, os, sys\nimport paddle\n" + textwrap.dedent(body))
+    script.write_text(textwrap.dedent(body))
     launcher = [sys.executable, "-m", "paddle.distributed.launch", "--log_dir", str(folder / "log")]
     devices = ",".join(map(str, range(processes)))
     return _run([*launcher, "--devices", devices, str(script)], status, settings)

@@ -5,6 +5,7 @@ import pytest
 from tests.sdaa.cards import on_cards
 
 EVERYTHING = """
+import numpy as np, paddle
 import paddle.distributed as dist
 dist.init_parallel_env()
 rank, size = dist.get_rank(), dist.get_world_size()
@@ -70,7 +71,8 @@ def test_every_collective(tmp_path, size, strict):
 
 def test_a_rank_that_died_is_named(tmp_path):
     body = """
-import paddle.distributed as dist, signal
+import os, paddle, signal, sys
+import paddle.distributed as dist
 dist.init_parallel_env()
 dist.all_reduce(paddle.ones([4]))
 if dist.get_rank() == 1:
@@ -87,6 +89,7 @@ except OSError:
 @pytest.mark.parametrize("call", ["dist.all_reduce(paddle.ones([4], 'bool'))", "dist.all_reduce(x, dist.ReduceOp.AVG)"])
 def test_what_xccl_does_not_have_is_refused(tmp_path, call):
     body = f"""
+import paddle
 import paddle.distributed as dist
 dist.init_parallel_env()
 x = paddle.ones([4])
