@@ -1,6 +1,7 @@
 """Building blocks shared by the networks.
 
-Kernels with other speed or device properties can be put behind these classes without touching a network.
+Kernels with other speed or device properties can be put behind these classes without touching a network: oneDNN in
+eager mode on the CPU (:mod:`models.onednn`), what SDAA cards have (:mod:`models.card`), Paddle's operators elsewhere.
 """
 
 import zlib
@@ -11,7 +12,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from models import onednn
+from models import card, onednn
 
 _ZERO = nn.initializer.Constant(0.0)
 _ONE = nn.initializer.Constant(1.0)
@@ -21,11 +22,6 @@ def same_padding(kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]
     """Padding ``(before, after)`` of a TensorFlow SAME convolution whose input size is a multiple of the stride."""
     total = max((kernel - 1) * dilation + 1 - stride, 0)
     return total // 2, total - total // 2
-
-
-def refuses_uneven_padding(x: paddle.Tensor) -> bool:
-    """Whether convolutions of ``x`` want the same padding on opposite sides: those of SDAA, a plug-in device, do."""
-    return paddle.in_dynamic_mode() and x.place.is_custom_place()
 
 
 class SameConv2D(nn.Layer):
@@ -46,9 +42,7 @@ class SameConv2D(nn.Layer):
         if onednn.usable(x):
             steps, dilation = (self.stride, self.stride), (self.dilation, self.dilation)
             return onednn.conv2d(x, self.weight, self.bias, steps, tuple(self.padding), dilation)
-        if refuses_uneven_padding(x):
-            return F.conv2d(F.pad(x, self.padding), self.weight, self.bias, self.stride, 0, self.dilation)
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
+        return card.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
 
 
 class SameConv2DTranspose(nn.Layer):
@@ -71,11 +65,7 @@ class SameConv2DTranspose(nn.Layer):
             return onednn.conv2d_transpose(x, self.weight, self.bias, steps, tuple(self.padding))
         if not paddle.in_dynamic_mode() and self.weight.shape[1] == 1:
             return self._sub_pixel(x)
-        if refuses_uneven_padding(x):
-            whole, first = F.conv2d_transpose(x, self.weight, self.bias, self.stride), self.padding[0]
-            height, width = (first + self.stride * size for size in x.shape[2:])
-            return whole[:, :, first:height, first:width]
-        return F.conv2d_transpose(x, self.weight, self.bias, self.stride, self.padding)
+        return card.conv2d_transpose(x, self.weight, self.bias, self.stride, self.padding)
 
     def _sub_pixel(self, x: paddle.Tensor) -> paddle.Tensor:
         """The same as an ordinary convolution to stride² channels whose results are dealt out in turn.
@@ -132,9 +122,32 @@ class BatchNorm(nn.Layer):
         )
 
 
+class GroupNorm(nn.Layer):
+    """Normalisation of groups of channels of ``[B, C, ...]``, with a scale and a shift for each channel.
+
+    Parameters as in ``nn.GroupNorm``: weight ``[C]`` starts at one, bias ``[C]`` at zero.
+    """
+
+    def __init__(self, groups: int, channels: int, epsilon: float = 1e-5):
+        super().__init__()
+        self.groups, self.epsilon = groups, epsilon
+        self.weight = self.create_parameter([channels], default_initializer=_ONE)
+        self.bias = self.create_parameter([channels], is_bias=True, default_initializer=_ZERO)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return card.group_norm(x, self.groups, self.weight, self.bias, self.epsilon)
+
+
+class ELU(nn.Layer):
+    """x above zero, e^x − 1 below."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return card.elu(x)
+
+
 def activation(name: str) -> nn.Layer:
     """An activation by its name in Keras: LeakyReLU (slope 0.2), ReLU or ELU."""
-    return {"LeakyReLU": lambda: nn.LeakyReLU(0.2), "ReLU": nn.ReLU, "ELU": nn.ELU}[name]()
+    return {"LeakyReLU": lambda: nn.LeakyReLU(0.2), "ReLU": nn.ReLU, "ELU": ELU}[name]()
 
 
 def he_uniform(shape: Sequence[int], fan_in: int, seed: int, name: str) -> np.ndarray:

@@ -5,7 +5,6 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
-from models import layers, onednn
 from models.layers import BatchNorm, SameConv2D, SameConv2DTranspose, activation, he_uniform_, same_padding
 
 
@@ -78,28 +77,6 @@ def test_transposed_convolution_is_the_adjoint_of_the_convolution(tensor):
     up.weight.set_value(down.weight)
     x, y = tensor(1, 3, 8, 8), tensor(1, 4, 4, 4)
     np.testing.assert_allclose((down(x) * y).sum(), (up(y) * x).sum(), rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("layer", "shape"),
-    [
-        (SameConv2D(3, 4, 5, stride=2), [2, 3, 8, 12]),
-        (SameConv2D(1, 2, 4, dilation=2), [2, 1, 8, 12]),
-        (SameConv2DTranspose(3, 4, 5, stride=2), [2, 3, 4, 6]),
-    ],
-)
-def test_devices_that_refuse_uneven_padding_compute_the_same(layer, shape, monkeypatch):
-    he_uniform_(paddle.nn.Sequential(layer), seed=1)
-    x = paddle.randn(shape)
-    monkeypatch.setattr(onednn, "usable", lambda x: False)
-    expected = layer(x).numpy()
-    given = []
-    for name in ("conv2d", "conv2d_transpose"):
-        operator = getattr(F, name)
-        monkeypatch.setattr(F, name, lambda *args, operator=operator: given.append(args[4:5]) or operator(*args))
-    monkeypatch.setattr(layers, "refuses_uneven_padding", lambda x: True)
-    np.testing.assert_allclose(layer(x).numpy(), expected, atol=1e-6)
-    assert given in ([(0,)], [()])  # no padding, or none said
 
 
 def test_fixed_statistics_never_change_but_scale_and_shift_learn(tensor):
