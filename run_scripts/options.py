@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from runtime import console
 from runtime.errors import UserError
 from runtime.nearest import nearest
+from runtime.nodes import Place, place
 
 _KEYS = {"dataset": "data.dataset", "device": "device", "processes": "train.processes"}  # flags that are also keys
 
@@ -71,12 +72,30 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-npn", dest="processes", type=positive, metavar="N", help=text)
 
 
+def add_nodes(parser: argparse.ArgumentParser) -> None:
+    """Add ``--nnodes``, ``--master`` and ``--node-rank`` beside ``-npn``; `nodes` makes something of them."""
+    add = parser.add_argument_group("several machines, each of which runs this command").add_argument
+    text = "how many machines, each with -npn processes (default: 1)"
+    add("--nnodes", dest="nodes", type=positive, metavar="N", help=text)
+    text = "where they meet: the first machine and a free port of it (default: from Slurm, under srun)"
+    add("--master", metavar="HOST:PORT", help=text)
+    text = "number of this machine, 0 for the first (default: the one with HOST is first, the others as they come)"
+    add("--node-rank", dest="node_rank", type=natural, metavar="N", help=text)
+
+
+def nodes(options: argparse.Namespace) -> Place | None:
+    """Where the machines meet, ``None`` if there is only this one; raises `UserError` for what cannot be."""
+    return place(options.nodes, options.master, options.node_rank)
+
+
 def overrides(options: argparse.Namespace) -> list[str]:
     """The ``key=value`` changes that flags and positional arguments ask for; the positional ones come last and win.
 
     A flag becomes a change if its ``dest`` is a dotted key of the configuration, or if it is one of the shared ones.
     """
     given = {name: value for name, value in vars(options).items() if value is not None}
+    if "nodes" in given:  # a run is the same however its processes are spread over machines
+        given["processes"] = given.get("processes", 1) * given["nodes"]
     flags = {_KEYS.get(name, name): value for name, value in given.items() if "." in name or name in _KEYS}
     return [f"{key}={value}" for key, value in flags.items()] + list(given.get("overrides", ()))
 
@@ -87,6 +106,13 @@ def boolean(text: str) -> bool:
     if text.lower() not in known:
         raise argparse.ArgumentTypeError(f"{text} is neither True nor False")
     return known[text.lower()]
+
+
+def natural(text: str) -> int:
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
+    return int(text)
 
 
 def positive(text: str) -> int:

@@ -30,6 +30,7 @@ examples:
   python run_scripts/run_spleeter.py -m process_data
   python run_scripts/run_spleeter.py -m fast_train -bs 20
   python run_scripts/run_spleeter.py -m fast_train -npn 4 -bs 20 -lm False
+  python run_scripts/run_spleeter.py -m fast_train -npn 4 -bs 20 --nnodes 2 --master node1:29500    (on both nodes)
   python run_scripts/run_spleeter.py -c spleeter/4stems -m fast_train train.lr=3e-4 model.dropout=0.5
 """
 
@@ -46,6 +47,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-m", dest="mode", required=True, choices=modes, help="what to do, see below")
     shared.add_common(parser, DEFAULT)
     shared.add_processes(parser)
+    shared.add_nodes(parser)
     key = parser.add_argument_group("training").add_argument
     key("-bs", dest="train.batch_size", type=shared.positive, metavar="N", help="segments per process and forward pass")
     key(
@@ -102,17 +104,24 @@ def process_data(cfg: Any, processes: int) -> int:
 
 
 def train(cfg: Any, options: argparse.Namespace, arguments: list[str], requests: StopRequests) -> int:
-    """Trains in this process, or in ``-npn`` processes that run this command again."""
+    """Trains in this process, or in ``-npn`` processes (on each of several nodes) that run this command again."""
     from runtime import device as devices
     from runtime import distributed
     from runtime.launch import in_worker, launch
+    from runtime.meeting import meet
     from training.prepare import prepare
 
-    device = devices.select(cfg.device, cfg.network, cfg.train.processes)
+    here, left = divmod(cfg.train.processes, options.nodes or 1)
+    if left or not here:
+        raise UserError(f"train.processes={cfg.train.processes} cannot be shared out to {options.nodes} nodes")
+    device = devices.select(cfg.device, cfg.network, here)
     if not in_worker():
-        folder = prepare(cfg, options.restart, options.offline)
-        if cfg.train.processes > 1:
-            return launch(cfg.train.processes, [__file__, *arguments], device, folder / "logs")
+        with meet(shared.nodes(options)) as meeting:
+            folder = config.run_folder(cfg, cfg.model_dir)
+            if meeting is None or meeting.is_first:
+                folder = prepare(cfg, options.restart, options.offline)
+            if cfg.train.processes > 1:
+                return launch(here, [__file__, *arguments], device, folder / "logs", meeting)
     devices.activate(device)
     from training import experiment
 
@@ -124,6 +133,8 @@ def main(arguments: list[str]) -> int:
         options = parse(arguments)
         cfg = configuration(options)
         if options.mode == "process_data":
+            if shared.nodes(options):
+                raise UserError("-m process_data works on one node: leave out --nnodes", status=2)
             return process_data(cfg, options.processes or len(os.sched_getaffinity(0)))
         return train(cfg, options, arguments, requests)
 

@@ -23,33 +23,36 @@ class Crew:
     """Paddle's launcher and its workers, as far as they have shown themselves.
 
     Attributes:
-        received: signals to pass on to the workers; a signal handler may append to it
+        ranks: the numbers of the workers; those of other nodes come before and after
+        received: signals to pass on to the workers
         reports: how workers ended, by rank
         first_failure: rank of the worker whose end ended the others, if one did
+        elsewhere: "failed" or "yielded" once workers of another node have done so
     """
 
-    def __init__(self, launcher: subprocess.Popen, processes: int, folder: Path, launcher_says: Callable[[], str]):
-        self.launcher, self.processes, self.folder, self.launcher_says = launcher, processes, folder, launcher_says
+    def __init__(self, launcher: subprocess.Popen, ranks: range, folder: Path, launcher_says: Callable[[], str]):
+        self.launcher, self.ranks, self.folder, self.launcher_says = launcher, ranks, folder, launcher_says
         self.received: list[int] = []
+        self.elsewhere: str | None = None
         self.reports: dict[int, Report] = {}
         self.first_failure: int | None = None
         self._pids: dict[int, int] = {}
         self._told: dict[int, int] = {}  # how many of the signals each worker has got
         self._end_siblings_at = self._deadline = float("inf")
+        self._killed = False
 
     def ended(self) -> bool:
         """Look at all workers; True when there is nothing left to wait for."""
         launcher_is_gone = self.launcher.poll() is not None  # before the workers: it can only end after them
         self._collect_reports()
-        if self.yielded():
+        if self.yielded() or self.elsewhere == "yielded":
             self._set_deadline(GRACE_AFTER_YIELD)
-        elif self.first_failure is None and self._failed():
+        elif self.first_failure is None and self._failed() and not (self._killed and self.elsewhere):
             self._collect_reports()  # the cause of a failure is older than the failure
-            self.first_failure = min(self._failed(), key=lambda number: _suspicion(self.reports[number]))
-            self._end_siblings_at = time.monotonic() + PATIENCE
-            self._set_deadline(PATIENCE + GRACE_AFTER_FAILURE)
+            self.first_failure = min(self._failed(), key=lambda number: suspicion(self.reports[number]))
+            self._end_all_soon()
         alive = [number for number in self._pids if not self._is_gone(number)]
-        return not alive and (launcher_is_gone or len(self.reports) == self.processes)
+        return not alive and (launcher_is_gone or len(self.reports) == len(self.ranks))
 
     def yielded(self) -> Report | None:
         """How a worker ended that did so because a signal asked it to; its siblings' ends are no failures then.
@@ -57,11 +60,18 @@ class Crew:
         A worker that saves ends after all have agreed to; one that is told before it computes ends at once, and a
         sibling that computes already can only wait for it in vain, or complain that it is gone.
         """
-        if self.first_failure is not None or not self.received:
+        if self.first_failure is not None or self.elsewhere == "failed" or not self.received:
             return None
         by_status = {report.status: report for report in self.reports.values()}
         asked = (requeue_status(), *(128 + number for number in self.received))
         return next((by_status[status] for status in asked if status in by_status), None)
+
+    def hear_from(self, kind: str) -> None:
+        """Workers of another node have ``failed`` or ``yielded``: those of this one cannot go on without them."""
+        if self.elsewhere is None:
+            self.elsewhere = kind
+            if kind == "failed":
+                self._end_all_soon()
 
     def enforce(self) -> None:
         """Pass on signals, end the siblings of a failed worker, kill whoever is left at the deadline."""
@@ -80,9 +90,14 @@ class Crew:
 
     def kill(self) -> None:
         """End everything at once, with all that the workers have started (each leads a process group)."""
+        self._killed = True
         for pid in {*self._pids.values(), *_children(self.launcher.pid), self.launcher.pid}:
             _send(os.killpg, pid, signal.SIGKILL)
         self.launcher.wait()
+
+    def _end_all_soon(self) -> None:
+        self._end_siblings_at = min(self._end_siblings_at, time.monotonic() + PATIENCE)
+        self._set_deadline(PATIENCE + GRACE_AFTER_FAILURE)
 
     def _set_deadline(self, grace: float) -> None:
         """Kill whoever is left so many seconds after the first call; shorter graces win."""
@@ -93,7 +108,7 @@ class Crew:
         return [number for number, report in self.reports.items() if report.status not in as_asked]
 
     def _collect_reports(self) -> None:
-        for number in range(self.processes):
+        for number in self.ranks:
             if number not in self._pids and (path := pid_file(self.folder, number)).exists():
                 self._pids[number] = int(path.read_text())
             if number in self._pids and number not in self.reports and (report := self._look_at(number)):
@@ -115,11 +130,11 @@ class Crew:
         return 128 - code if code < 0 else code or 1
 
     def _code_from_launcher(self, number: int) -> int:
-        found = re.search(rf"rank {number} status failed .* code (-?\d+)", self.launcher_says())
+        found = re.search(rf"rank {number - self.ranks.start} status failed .* code (-?\d+)", self.launcher_says())
         return int(found[1]) if found else 1
 
 
-def _suspicion(report: Report) -> tuple[bool, float]:
+def suspicion(report: Report) -> tuple[bool, float]:
     """Sorts the causes before the consequences: the collectives abort a process whose sibling is gone."""
     return report.status == 128 + signal.SIGABRT, report.when
 

@@ -1,5 +1,7 @@
 """One command, several processes: starts paddle's launcher, shows what the first worker says, and ends with it.
 
+On several nodes each node runs the command, and the commands keep in touch (see `meeting`).
+
 The workers are the same command line again (`in_worker` tells them apart). They report by small files (see `worker`),
 so that the parent knows them without asking the launcher: a signal goes to the workers themselves, which save and end
 with ``requeue_status()``; when one of them dies, the others are ended after a short grace.
@@ -16,14 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from runtime import worker
-from runtime.console import complain
-from runtime.crew import Crew
+from runtime.agreement import Ending, Peers
+from runtime.console import complain, log
+from runtime.crew import Crew, suspicion
 from runtime.device import Device, card_labels
+from runtime.meeting import Meeting
 from runtime.worker import in_worker, rank, requeue_status, world_size
 
 __all__ = ["in_worker", "launch", "rank", "requeue_status", "world_size"]
@@ -33,50 +37,82 @@ _TICK = 0.1  # s
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
 
 
-def launch(processes: int, argv: Sequence[str], device: Device, log_dir: str | os.PathLike) -> int:
+def launch(
+    processes: int, argv: Sequence[str], device: Device, log_dir: str | os.PathLike, meeting: Meeting | None = None
+) -> int:
     """Run ``python argv…`` in ``processes`` processes on ``device`` and return their common exit status.
 
     The output of worker 0 appears on stdout as it comes; all outputs are in ``log_dir/workerlog.<rank>``. If a worker
     fails, its error message or its last lines go to stderr and its status (128 + signal if it was killed) is returned.
     SIGTERM, SIGHUP, SIGUSR1 and SIGINT are forwarded to the workers; a second SIGINT kills them.
+
+    With a ``meeting``, so many processes run on each of its nodes, which share ``log_dir``; the outputs are in
+    ``log_dir/node-<n>/workerlog.<process of that node>``. Signals reach the workers of all nodes, and every node ends
+    with the same message and status. Raises `UserError` if the nodes do not find together.
     """
     log_dir = Path(log_dir).absolute()
     log_dir.mkdir(parents=True, exist_ok=True)
+    peers = Peers(meeting)
+    peers.start(processes, log_dir)
+    if meeting is not None:
+        log_dir = log_dir / f"node-{meeting.rank}"
+        log_dir.mkdir(exist_ok=True)
+    ranks = range(peers.node * processes, (peers.node + 1) * processes)
+    if ranks.start:
+        log(f"processes {ranks.start} to {ranks.stop - 1} run here, outputs in {log_dir}; process 0 talks on node 0")
     with tempfile.TemporaryDirectory(prefix="paddlestems-") as reports:
-        logs = [_Log(log_dir / f"workerlog.{number}") for number in range(processes)]
+        logs = {rank: _Log(log_dir / f"workerlog.{number}") for number, rank in enumerate(ranks)}
         launcher_log = _Log(log_dir / "launcher.log")
-        with open(launcher_log.path, "ab") as log:
+        with open(launcher_log.path, "ab") as handle:
             launcher = subprocess.Popen(
-                _command(processes, argv, device, log_dir),
-                env=_environment(device, reports),
+                _command(processes, argv, device, log_dir, meeting),
+                env=_environment(device, reports, meeting),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=handle,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
-        crew = Crew(launcher, processes, Path(reports), launcher_log.text)
+        crew = Crew(launcher, ranks, Path(reports), launcher_log.text)
+
+        def show() -> None:
+            if 0 in logs:
+                logs[0].copy(crew.first_failure in (None, 0) and crew.elsewhere != "failed")
+
         try:
-            with _signals_to(crew):
+            with _signals_to(lambda number: peers.signal(crew, number)):
                 while not crew.ended():
+                    peers.exchange(crew)
                     crew.enforce()
-                    logs[0].copy(crew.first_failure in (None, 0))
+                    show()
                     time.sleep(_TICK)
+                peers.exchange(crew)  # the end may be the news
         finally:
             crew.kill()
             _remove_environment_dumps(log_dir)
-            logs[0].copy(crew.first_failure in (None, 0))
-        return _outcome(crew, logs, launcher_log)
+            show()
+        ending = peers.agree(_ending(crew, logs, launcher_log, peers))
+        return complain(ending.sentence, ending.status) if ending.sentence else ending.status
 
 
-def _command(processes: int, argv: Sequence[str], device: Device, log_dir: Path) -> list[str]:
-    cards = [] if device.is_host else ["--devices", ",".join(card_labels(device.kind, processes))]
-    options = ["--nproc_per_node", str(processes), "--host", "127.0.0.1", "--log_dir", str(log_dir), *cards]
+def _command(processes: int, argv: Sequence[str], device: Device, log_dir: Path, meeting: Meeting | None) -> list[str]:
+    options = ["--nproc_per_node", str(processes), "--log_dir", str(log_dir)]
+    if meeting is None:
+        options += ["--host", "127.0.0.1"]
+    else:
+        options += ["--nnodes", str(meeting.count), "--rank", str(meeting.rank)]
+        options += ["--master", meeting.master, "--host", meeting.address]
+    if not device.is_host:
+        options += ["--devices", ",".join(card_labels(device.kind, processes))]
     return [sys.executable, "-m", "paddle.distributed.launch", *options, *argv]
 
 
-def _environment(device: Device, reports: str) -> dict[str, str]:
+def _environment(device: Device, reports: str, meeting: Meeting | None) -> dict[str, str]:
     environment = {"GLOG_minloglevel": "2", **os.environ, worker.REPORTS: reports}
+    if meeting is not None:  # the launchers meet over HTTP, which a proxy would catch
+        for name in ("no_proxy", "NO_PROXY"):
+            known = [environment[name]] if environment.get(name) else []
+            environment[name] = ",".join([*known, meeting.master.partition(":")[0]])
     if device.is_host:  # the launcher takes these for a wish to use cards
         environment.pop("CUDA_VISIBLE_DEVICES", None)
         environment["CUSTOM_DEVICE_ROOT"] = ""
@@ -96,26 +132,32 @@ def _remove_environment_dumps(log_dir: Path) -> None:
             path.unlink()
 
 
-def _outcome(crew: Crew, logs: list[_Log], launcher_log: _Log) -> int:
-    """Say what went wrong, if anything did, and return the exit status of the whole."""
-    if crew.first_failure is not None:
-        return _blame(crew, crew.first_failure, logs[crew.first_failure])
-    if len(crew.reports) < crew.processes:
-        return complain(f"the launcher failed; the last lines of {launcher_log.path}:{launcher_log.last_lines()}", 1)
-    last = crew.yielded() or max(crew.reports.values(), key=lambda report: report.status)
-    return complain(last.sentence, last.status) if last.sentence else last.status
+def _ending(crew: Crew, logs: dict[int, _Log], launcher_log: _Log, peers: Peers) -> Ending:
+    """How the processes of this node ended, and the sentence about it, if one is due."""
+    number = crew.first_failure
+    if number is not None:
+        sentence, cause = _blame(crew, number, logs[number], peers), crew.reports[number]
+        return Ending("failed", cause.status, sentence, suspicion(cause))
+    if crew.elsewhere:
+        return Ending("followed", 1)
+    if len(crew.reports) < len(crew.ranks):
+        shown = f"the launcher failed; the last lines of {launcher_log.path}:{launcher_log.last_lines()}"
+        return Ending("failed", 1, shown, (True, float("inf")))
+    asked = crew.yielded()
+    last = asked or max(crew.reports.values(), key=lambda report: report.status)
+    return Ending("yielded" if asked else "done", last.status, last.sentence)
 
 
-def _blame(crew: Crew, number: int, log: _Log) -> int:
+def _blame(crew: Crew, number: int, log: _Log, peers: Peers) -> str:
     report = crew.reports[number]
-    who = f"process {number} of {crew.processes}"
+    who = f"process {number} of {len(crew.ranks) * peers.nodes}{peers.here}"
     if report.sentence:
         common = number == 0 or {other.sentence for other in crew.reports.values()} == {report.sentence}
-        return complain(report.sentence if common else f"{who}: {report.sentence}", report.status)
+        return report.sentence if common else f"{who}: {report.sentence}"
     how = f"ended with status {report.status}"
     if report.status > 128:
         how = f"was killed by {_signal_name(report.status - 128)}"
-    return complain(f"{who} {how}; the last lines of {log.path}:{log.last_lines()}", report.status)
+    return f"{who} {how}; the last lines of {log.path}:{log.last_lines()}"
 
 
 def _signal_name(number: int) -> str:
@@ -161,9 +203,9 @@ class _Log:
 
 
 @contextmanager
-def _signals_to(crew: Crew) -> Iterator[None]:
+def _signals_to(take: Callable[[int], None]) -> Iterator[None]:
     heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, a shell's &
-    before = {number: signal.signal(number, lambda caught, _: crew.received.append(caught)) for number in heard}
+    before = {number: signal.signal(number, lambda caught, _: take(caught)) for number in heard}
     try:
         yield
     finally:
