@@ -39,6 +39,17 @@ struct Call {
   const phi::CustomContext& card;
   const phi::CPUContext& host;
   bool widen;  // float16 to float32
+  std::vector<std::shared_ptr<phi::Allocation>>& views;
+
+  // Tensors on the same memory get the same view: kernels ask whether they work in place.
+  std::shared_ptr<phi::Allocation> view(const void* data, std::size_t bytes) const {
+    void* place = host_view(data);
+    for (const auto& each : views) {
+      if (each->ptr() == place && each->size() >= bytes) return each;
+    }
+    views.push_back(std::make_shared<phi::Allocation>(place, bytes, phi::CPUPlace()));
+    return views.back();
+  }
 };
 
 inline void describe(DenseTensor* tensor, const DenseTensor& like) {
@@ -62,8 +73,7 @@ inline DenseTensor on_host(const DenseTensor& tensor, const Call& call) {
     phi::DenseTensorMeta meta = tensor.meta();
     meta.offset = 0;  // the view begins at the data, not at the allocation that holds it
     const std::size_t bytes = tensor.numel() * phi::SizeOf(tensor.dtype());
-    auto view = std::make_shared<phi::Allocation>(host_view(tensor.data()), bytes, phi::CPUPlace());
-    mirror = DenseTensor(view, meta);
+    mirror = DenseTensor(call.view(tensor.data(), bytes), meta);
   }
   if (!call.widen || tensor.dtype() != phi::DataType::FLOAT16) return mirror;
   DenseTensor wide;
@@ -177,7 +187,8 @@ struct Signature<void (*)(const phi::CustomContext&, Args...)> {
     static const auto function =
         phi::KernelFactory::Instance().SelectKernelOrThrowError(Name, key).kernel.GetVariadicKernelFn<HostFn>();
     const auto& host = *static_cast<phi::CPUContext*>(phi::DeviceContextPool::Instance().Get(phi::CPUPlace()));
-    const Call call{card, host, widen};
+    std::vector<std::shared_ptr<phi::Allocation>> views;
+    const Call call{card, host, widen, views};
     std::tuple<Argument<Args>...> arguments{Argument<Args>(call, args)...};
     std::apply([&](auto&... each) { function(host, each.host()...); }, arguments);
     std::apply([&](auto&... each) { (each.finish(), ...); }, arguments);
