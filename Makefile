@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python
+OLDEST ?= .venv-3.0.0
 SONG   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo emulator test lint bench clean
+.PHONY: help install demo emulator test test-matrix lint bench clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.base  ## create .venv with what running needs
 
@@ -21,6 +22,10 @@ emulator: $(VENV)/.base  ## an emulated SDAA card for this machine; `python -m s
 
 test: $(VENV)/.dev  ## the whole test suite
 	$(RUN) -m pytest
+
+test-matrix: $(VENV)/.dev $(OLDEST)/.dev  ## the suite on the newest and on the oldest supported PaddlePaddle (3.0.0), emulator included
+	$(RUN) -m pytest
+	$(OLDEST)/bin/python -m pytest
 
 lint: $(VENV)/.dev  ## style and formatting, without changing anything
 	$(BIN)/ruff check .
@@ -43,6 +48,11 @@ $(VENV)/.base: requirements.txt requirements-base.txt | $(RUN)
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.base
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(OLDEST)/.dev: requirements-dev.txt requirements-base.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check paddlepaddle==3.0.0 -r requirements-dev.txt
 	touch $@
 
 $(VENV)/.bench: requirements-bench.txt $(VENV)/.base

@@ -62,7 +62,7 @@ def commands(page: Path) -> list[list[str]]:
         lexer.whitespace_split = True
         words: list[str] = []
         for word in [*lexer, ";"]:
-            if word not in ENDS_COMMAND:
+            if word not in ENDS_COMMAND and word != "--":  # behind it stands the command that is to be run
                 words.append(word)
                 continue
             found += [words] if words else []
@@ -261,7 +261,7 @@ def sentences_of_the_program() -> str:
     """All strings of the program, one a line, backticks as apostrophes."""
     found = []
     for path in sorted(ROOT.rglob("*.py")):
-        if path.relative_to(ROOT).parts[0] not in (".venv", "tests", "benchmarks"):
+        if not path.relative_to(ROOT).parts[0].startswith((".venv", "tests", "benchmarks")):
             tree = ast.parse(path.read_text("utf-8"))
             found += [text for text in map(_text, ast.walk(tree)) if text and " " in text]
     return "\n".join(text.replace("`", "'").replace("\n", " ") for text in found)
