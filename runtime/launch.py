@@ -138,14 +138,15 @@ def _ending(crew: Crew, logs: dict[int, _Log], launcher_log: _Log, peers: Peers)
     if number is not None:
         sentence, cause = _blame(crew, number, logs[number], peers), crew.reports[number]
         return Ending("failed", cause.status, sentence, suspicion(cause))
+    if (asked := crew.yielded()) is not None:
+        return Ending("yielded", asked.status, asked.sentence)
     if crew.elsewhere:
         return Ending("followed", 1)
     if len(crew.reports) < len(crew.ranks):
         shown = f"the launcher failed; the last lines of {launcher_log.path}:{launcher_log.last_lines()}"
         return Ending("failed", 1, shown, (True, float("inf")))
-    asked = crew.yielded()
-    last = asked or max(crew.reports.values(), key=lambda report: report.status)
-    return Ending("yielded" if asked else "done", last.status, last.sentence)
+    last = max(crew.reports.values(), key=lambda report: report.status)
+    return Ending("done", last.status, last.sentence)
 
 
 def _blame(crew: Crew, number: int, log: _Log, peers: Peers) -> str:

@@ -1,0 +1,141 @@
+"""Two nodes on this machine: two launchers that train one run, by hand, on emulated cards, and as a batch job."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime import checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = "run_scripts/run_spleeter.py"
+SUBMIT = "run_scripts/cluster/submit.py"
+STEPS = 100
+
+
+def started(*arguments, environment: dict[str, str] | None = None) -> subprocess.Popen:
+    variables = (environment or dict(os.environ)) | {"OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, *map(str, arguments)], cwd=ROOT, env=variables, **pipes)
+
+
+@pytest.fixture
+def master() -> str:
+    """An address that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"localhost:{probe.getsockname()[1]}"
+
+
+def said(process: subprocess.Popen, status: int = 0) -> str:
+    text = process.communicate(timeout=200)[0]
+    assert process.returncode == status, text
+    return text
+
+
+def training(folder: Path, model: str, *more, device: str = "cpu", steps: int = STEPS) -> list:
+    data = ["--dataset", f"{folder}/dataset", f"data.cache={folder}/cache", "--model-dir", f"{folder}/{model}"]
+    every = ["train.valid_every=0", "train.save_every=100000", "train.log_every=1"]
+    return [
+        SCRIPT,
+        "-m",
+        "fast_train",
+        "-c",
+        "spleeter/tiny",
+        "--device",
+        device,
+        "--steps",
+        steps,
+        *data,
+        *every,
+        *more,
+    ]
+
+
+def weights(folder: Path, model: str) -> dict[str, np.ndarray]:
+    (run,) = (path.parent for path in (folder / model).rglob("config.yaml"))
+    return checkpoint.load(checkpoint.latest(run))[0]["model"]
+
+
+def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    assert not [name for name, array in one.items() if array.tobytes() != other[name].tobytes()]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Songs, index and cache, and a run of two processes on one node."""
+    folder = tmp_path_factory.mktemp("cluster")
+    said(started("-m", "data.synthetic", folder / "dataset", "--songs", 3, "--test", 0, "--seconds", 4.5))
+    said(started("preprocess.py", "--dataset", folder / "dataset", "-j", 1))
+    data = ["--dataset", f"{folder}/dataset", f"data.cache={folder}/cache"]
+    said(started(SCRIPT, "-m", "process_data", "-c", "spleeter/tiny", "--device", "cpu", "-npn", 1, *data))
+    said(started(*training(folder, "one", "-npn", 2)))
+    return folder
+
+
+def test_two_nodes_train_the_run_that_two_processes_train(place, master):
+    together = ["--nnodes", 2, "--master", master]
+    nodes = [started(*training(place, "two", *together)) for _ in range(2)]
+    texts = sorted(map(said, nodes), key=len, reverse=True)  # whoever listens first is first
+    assert "2 a process × 2 processes" in texts[0] and "finished at step 100" in texts[0]
+    assert "processes 1 to 1 run here" in texts[1] and "step" not in texts[1]
+    assert_same(weights(place, "one"), weights(place, "two"))
+    (run,) = (path.parent.name for path in (place / "two").rglob("config.yaml"))
+    assert (place / "one" / "spleeter" / "tiny" / run).is_dir()  # the same run, however it is spread
+
+
+def test_a_batch_job_on_two_nodes_is_preempted_and_goes_on(place):
+    jobs = place / "jobs"
+    command = ["--", "python", *training(place, "job")]
+    job = started(SUBMIT, "--local", "--nodes", 2, "--folder", jobs, *command)
+    number = int(job.stdout.readline().split()[1].rstrip(":"))
+    log = jobs / f"{number}_0_log.out"
+    deadline = time.monotonic() + 100
+    while not (log.exists() and "step   3/" in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(number, signal.SIGTERM)
+    assert f"job {number}: status 0" in said(job)
+    text = log.read_text()
+    assert text.index("status 75") < text.index("Requeued job") < text.index("resumed from") < text.index("finished at")
+    assert_same(weights(place, "one"), weights(place, "job"))
+
+
+@pytest.mark.skipif(not (os.environ.get("CXX") or shutil.which("g++")), reason="the SDAA emulator needs a C++ compiler")
+def test_two_nodes_with_a_card_each(place, master):
+    from sdaa_emulator import environment
+
+    short = {"device": "sdaa", "steps": 8}
+    said(started(*training(place, "cards", "-npn", 2, **short), environment=environment(cards=2)))
+    nodes = []
+    for card in (0, 1):
+        variables = environment(cards=2) | {"SDAA_VISIBLE_DEVICES": str(card)}
+        together = ["--nnodes", 2, "--master", master, "--node-rank", card]
+        words = training(place, "card each", *together, **short)
+        nodes.append(started(*words, environment=variables))
+    assert "device: sdaa:0" in said(nodes[0])
+    said(nodes[1])
+    assert_same(weights(place, "cards"), weights(place, "card each"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--nnodes", 2], "--nnodes 2 needs --master HOST:PORT"),
+        (["--master", "localhost:24003"], "--master is for several nodes: say how many with --nnodes"),
+        (["--nnodes", 2, "--master", "no.such.host.invalid:1"], "no.such.host.invalid is no known host"),
+        (["--nnodes", 2, "train.processes=3"], "train.processes=3 cannot be shared out to 2 nodes"),
+    ],
+)
+def test_nonsense_is_refused_in_one_sentence(place, arguments, sentence):
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    process = started(*training(place, "none", *arguments), environment=variables)
+    text = process.communicate(timeout=100)[0]
+    assert process.returncode in (1, 2) and text.startswith("error: ") and sentence in text and text.count("\n") == 1
