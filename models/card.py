@@ -7,12 +7,15 @@ is native is in ``runtime/sdaa_kernels.json``. Operators that are made of native
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import paddle
 import paddle.nn.functional as F
 from paddle.autograd import PyLayer
+
+paddle.jit.ignore_module([sys.modules[__name__]])  # Paddle 3.0 would leave its translations behind in exported layers
 
 Padding = int | Sequence[int]
 

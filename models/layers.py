@@ -81,7 +81,9 @@ class SameConv2DTranspose(nn.Layer):
         phases = paddle.concat([row.index_select(phase, 3) for row in rows for phase in taps], axis=1)
         bias = self.bias.expand([stride * stride])
         y = F.conv2d(x, phases.transpose([1, 0, 2, 3]), bias, 1, [-first, last] * 2)  # [B, stride², H, W]
-        return F.pixel_shuffle(y, stride)
+        y, columns = F.pixel_shuffle(y, stride), stride * y.shape[3]
+        # Paddle 3.0 multiplies an unknown number of rows, which is -1, too
+        return y.reshape([0, 1, -1, columns]) if y.shape[2] < -1 else y
 
 
 def _sub_pixel_taps(kernel: int, stride: int, before: int) -> tuple[int, int, list[list[int]]]:

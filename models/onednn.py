@@ -11,6 +11,7 @@ import ctypes
 import functools
 import os
 import pathlib
+import sys
 import threading
 from collections.abc import Sequence
 from typing import ClassVar
@@ -18,6 +19,8 @@ from typing import ClassVar
 import paddle
 import paddle.nn.functional as F
 from paddle.autograd import PyLayer
+
+paddle.jit.ignore_module([sys.modules[__name__]])  # Paddle 3.0 would leave its translations behind in exported layers
 
 # Values of the library's enumerations
 _F32, _ANY_LAYOUT, _CPU, _IN_ORDER, _FORWARD_TRAINING = 3, 1, 1, 1, 64
