@@ -1,0 +1,144 @@
+"""Operator audits on the emulated card: nothing that a step needs may come to be left to the host."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import models
+from runtime import device, doctor_step
+from runtime.doctor_audit import CARD, HOST, audit
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(
+    not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")),
+    reason="the SDAA emulator needs a C++ compiler",
+)
+
+# Networks, and the launches of one step that a card may leave to its host: (training, separation). Lower them when you
+# can; a network that is new begins with what its first audit says.
+ALLOWED = {
+    "spleeter_2stems": (2, 0),
+    "spleeter_4stems": (2, 0),
+    "spleeter_5stems": (2, 0),
+}
+LIKE = {"spleeter_musdb": "spleeter_4stems"}  # variants with the operators of another
+QUICK = ["model.filters=[4,4,4,4,4,4]", "model.frequency_bins=64"]  # the operators do not depend on the sizes
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch):
+    """A user without a black list of his own."""
+    monkeypatch.delenv("CUSTOM_DEVICE_BLACK_LIST", raising=False)
+
+
+def test_every_network_has_its_limit():
+    names = {LIKE.get(name, name) for name in models.names() if not name.endswith("_16khz")}
+    assert names == set(ALLOWED)
+
+
+@pytest.mark.parametrize("train", [True, False], ids=["train", "infer"])
+@pytest.mark.parametrize("network", ALLOWED)
+def test_fallbacks_do_not_rise_and_no_black_list_is_needed(network, train):
+    found = audit(network, train, overrides=QUICK)
+    assert found.emulated and found.device == "sdaa:0"
+    assert sum(found.fallbacks.values()) <= ALLOWED[network][not train], found.fallbacks
+    assert not found.disagreements
+    assert found.black_list == device._black_list(network) == "" and found.refused == {}
+    rows = {row.kernel: row for row in found.rows}
+    convolutions = 7 * len(models.describe(network).sources)
+    assert rows["conv2d"].count == convolutions and rows["conv2d"].where == CARD and rows["conv2d"].flops > 0
+    assert ("conv2d_grad" in rows) == ("adam" in rows) == train
+    assert sum(row.share for row in found.rows) == pytest.approx(1)
+
+
+def test_the_black_list_of_the_old_port_sends_every_convolution_to_the_host(monkeypatch):
+    monkeypatch.setenv("CUSTOM_DEVICE_BLACK_LIST", "conv2d,conv2d_grad")
+    found = audit("spleeter_2stems", overrides=QUICK)
+    rows = [row for row in found.rows if row.kernel in ("conv2d", "conv2d_grad")]
+    assert sorted((row.kernel, row.count, row.where, row.note) for row in rows) == [
+        ("conv2d", 14, HOST, "black list"),
+        ("conv2d_grad", 14, HOST, "black list"),
+    ]
+    assert found.black_list == "" and found.black_list_given == "conv2d,conv2d_grad"  # it is not needed
+
+
+REFUSED = """
+import json, os, sys
+os.environ["FLAGS_use_stride_kernel"] = "0"
+import paddle
+import paddle.nn.functional as F
+order = json.loads(sys.argv[1])
+paddle.set_device("sdaa:0")
+weight = paddle.ones([4, 2, 3, 3])
+weight.stop_gradient = False
+print("=== the audited step begins ===", file=sys.stderr, flush=True)
+y = F.conv2d(paddle.ones([1, 4, 8, 8]), weight, groups=2)
+if order["train"]:
+    y.sum().backward()
+print("=== the audited step ends ===", file=sys.stderr, flush=True)
+seen = {"launches": [], "flops": {}, "generic": [], "paddle": paddle.__version__, "device": "sdaa:0", "plugin": ""}
+open(order["report"], "w").write(json.dumps(seen))
+"""
+
+
+@pytest.mark.parametrize("train", [True, False], ids=["train", "infer"])
+def test_a_refused_operator_is_found_and_sent_to_the_host(tmp_path, monkeypatch, train):
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "audit.py").write_text(REFUSED)
+    monkeypatch.setattr(doctor_step, "_ROOT", tmp_path)
+    seen = doctor_step.observe({"train": train}, emulated=True)
+    assert seen.refused == {"conv2d": "grouped convolutions"}
+    on_host = {launch.kernel for launch in seen.launches if launch.on_host}
+    assert on_host == ({"conv2d", "conv2d_grad"} if train else {"conv2d"})
+
+
+def test_operations_are_counted():
+    import paddle
+    import paddle.nn.functional as F
+
+    from training.flops import counted
+
+    x, weight = paddle.ones([2, 4, 9, 9]), paddle.ones([6, 2, 3, 3])
+    weight.stop_gradient = False
+    with counted() as counts:
+        F.conv2d(x, weight, stride=2, groups=2)  # -> [2, 6, 4, 4], of 2 × 3 × 3 inputs each
+        F.conv2d_transpose(x, paddle.ones([4, 5, 2, 2]))
+        paddle.matmul(paddle.ones([3, 7, 5]), paddle.ones([3, 7, 2]), transpose_x=True)
+    assert counts == {
+        "conv2d": [1, 2 * (2 * 6 * 4 * 4) * (2 * 3 * 3)],
+        "conv2d_grad": [1, 2 * (2 * 6 * 4 * 4) * (2 * 3 * 3)],  # the input wants none
+        "conv2d_transpose": [1, 2 * (2 * 4 * 9 * 9) * (5 * 2 * 2)],
+        "matmul": [1, 2 * (3 * 5 * 2) * 7],
+    }
+    np.testing.assert_array_equal(F.conv2d(x, weight, groups=2).shape, [2, 6, 7, 7])  # and works as before afterwards
+
+
+def test_the_command_prints_json_or_a_table():
+    command = [sys.executable, "-m", "runtime.doctor", "audit", "spleeter:2stems", "--infer", *QUICK]
+    done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["network"] == "spleeter_2stems" and found["emulated"] and found["fallbacks"] == {}
+    done = subprocess.run([*command, "--device", "cpu"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "left to the host: nothing" in done.stdout and "CUSTOM_DEVICE_BLACK_LIST" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["spleeter_9stems"], "error: there is no network called 'spleeter_9stems'"),
+        (["spleeter_2stems", "model.layers=3"], "error: unknown key model.layers"),
+        (["spleeter_2stems", "--device", "gpu"], "error: --device gpu: no CUDA build of paddle"),
+        (["spleeter_2stems", "--train", "--infer"], "not allowed with"),
+    ],
+)
+def test_what_cannot_be_audited_is_a_sentence(arguments, sentence):
+    command = [sys.executable, "-m", "runtime.doctor", "audit", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode and sentence in done.stderr and "Traceback" not in done.stderr
