@@ -246,3 +246,37 @@ def test_slurm_gets_a_job_that_requeues_itself_on_two_nodes(place):
     assert (folder / "status").read_text() == "5"  # that of the second node
     assert [(folder / f"runs-{rank}").read_text() for rank in (0, 1)] == ["xx", "xx"]
     assert "'--nnodes', '2', '--master', 'card3:24711', '--node-rank', '1'" in log_of(folder, 1)
+
+
+# ------------------------------------------------------------------------------------------------ without a scheduler
+
+SSH = """\
+#!/bin/bash
+# ssh -o BatchMode=yes NODE COMMAND, on this machine
+exec bash -c "$4"
+"""
+
+
+def test_the_template_for_ssh_starts_all_nodes_and_ends_with_their_status(place):
+    folder = place("print(sys.argv[1:]); sys.exit(75)")
+    (folder / "ssh").write_text(SSH)
+    (folder / "ssh").chmod(0o755)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (folder / "hosts").write_text("# two machines\nnode1\n\nnode2\n")
+    settings = {"HOSTS": "hosts", "COMMAND": "task.py -npn 4", "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    template = SCRIPT.parent / "templates" / "over_ssh.sh"
+    done = subprocess.run(
+        [template], cwd=folder, env=os.environ | settings, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 75
+    for rank in (0, 1):
+        said = (folder / "model" / "jobs" / "over_ssh" / f"{rank}.log").read_text()
+        assert said == f"['-npn', '4', '--nnodes', '2', '--master', 'node1:29500', '--node-rank', '{rank}']\n"
+
+
+def test_the_template_for_containers_says_what_is_missing(tmp_path):
+    template = SCRIPT.parent / "templates" / "container.sh"
+    environment = {name: value for name, value in os.environ.items() if name != "IMAGE"}
+    done = subprocess.run([template, "true"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0 and "name the image that the vendor gave you" in done.stderr
