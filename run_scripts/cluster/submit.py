@@ -33,7 +33,7 @@ folder of the repository, the data and --folder must lie on a file system that t
 
 examples:
   python run_scripts/cluster/submit.py --cards 4 -- python run_scripts/run_spleeter.py -m fast_train -npn 4 -bs 20
-  python run_scripts/cluster/submit.py --nodes 2 --cards 4 --time 1-00 -- python run_scripts/run_spleeter.py -m fast_train -npn 4
+  python run_scripts/cluster/submit.py --nodes 2 --cards 4 -- python run_scripts/run_spleeter.py -m fast_train -npn 4
   python run_scripts/cluster/submit.py --grid train.lr=1e-4,3e-4 -- python run_scripts/run_spleeter.py -m fast_train
   python run_scripts/cluster/submit.py --grid album=a,b,c -- python separator.py songs/{album} -o stems/{album}
   python run_scripts/cluster/submit.py --cards 4 -- python eval.py -npn 4 --fraction 1
