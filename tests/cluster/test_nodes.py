@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from run_scripts import options
 from runtime import nodes
 from runtime.errors import UserError
 
@@ -219,3 +220,15 @@ def test_srun_says_where_the_nodes_meet(monkeypatch):
 )
 def test_the_first_host_of_a_list(listed, first):
     assert nodes.first_host(listed) == first
+
+
+def test_a_run_counts_the_processes_of_all_nodes():
+    parser = options.Parser(prog="train")
+    options.add_common(parser, "spleeter/2stems")
+    options.add_processes(parser)
+    options.add_nodes(parser)
+    given = parser.parse(["-npn", "4", "--nnodes", "2", "--master", "node1:29500", "--node-rank", "1"])
+    assert options.overrides(given) == ["train.processes=8"]
+    assert options.nodes(given) == nodes.Place(2, "node1", 29500, 1)
+    assert options.overrides(parser.parse(["--nnodes", "2"])) == ["train.processes=2"]
+    assert options.nodes(parser.parse(["-npn", "4"])) is None
