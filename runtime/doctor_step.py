@@ -107,8 +107,12 @@ def _environment(emulated: bool) -> dict[str, str]:
         return dict(os.environ)
     from sdaa_emulator import environment
 
+    try:
+        variables = environment(cards=1)
+    except UserError as error:
+        raise UserError(f"{error}; --device cpu audits the operators of the CPU without it") from error
     # set, though empty: what the network is said to need must not hide what it does need
-    return {black_list.VARIABLE: ""} | environment(cards=1)
+    return {black_list.VARIABLE: ""} | variables
 
 
 def _with_black_list(environment: Mapping[str, str], refused: Mapping[str, str], train: bool) -> dict[str, str]:

@@ -21,12 +21,13 @@ pytestmark = pytest.mark.skipif(
     reason="the SDAA emulator needs a C++ compiler",
 )
 
-# Networks, and the launches of one step that a card may leave to its host: (training, separation). Lower them when you
-# can; a network that is new begins with what its first audit says.
+# Networks, and what a card may leave to its host in one step of (training, separation): kernel and launches. Lower them
+# when you can; a network that is new begins with what its first audit says.
+DIVISION = {"div_scale float32": 2}  # the loss by the accumulated batches, and its gradient
 ALLOWED = {
-    "spleeter_2stems": (2, 0),
-    "spleeter_4stems": (2, 0),
-    "spleeter_5stems": (2, 0),
+    "spleeter_2stems": (DIVISION, {}),
+    "spleeter_4stems": (DIVISION, {}),
+    "spleeter_5stems": (DIVISION, {}),
 }
 LIKE = {"spleeter_musdb": "spleeter_4stems"}  # variants with the operators of another
 QUICK = ["model.filters=[4,4,4,4,4,4]", "model.frequency_bins=64"]  # the operators do not depend on the sizes
@@ -48,7 +49,8 @@ def test_every_network_has_its_limit():
 def test_fallbacks_do_not_rise_and_no_black_list_is_needed(network, train):
     found = audit(network, train, overrides=QUICK)
     assert found.emulated and found.device == "sdaa:0"
-    assert sum(found.fallbacks.values()) <= ALLOWED[network][not train], found.fallbacks
+    allowed = ALLOWED[network][not train]
+    assert all(count <= allowed.get(kernel, 0) for kernel, count in found.fallbacks.items()), found.fallbacks
     assert not found.disagreements
     assert found.black_list == device._black_list(network) == "" and found.refused == {}
     rows = {row.kernel: row for row in found.rows}
