@@ -104,7 +104,7 @@ def visible_count(kind: str) -> int | None:
     """
     if kind == "cpu":
         return None
-    if not (_has_gpu_build() if kind == "gpu" else _plugin()):
+    if not (_has_gpu_build() if kind == "gpu" else plugin()):
         return 0
     listed = os.environ.get(_VISIBLE[kind], "all")
     if listed != "all":
@@ -187,7 +187,7 @@ def _automatic() -> tuple[str, str]:
 
 def _absence(kind: str) -> str | None:
     """Why there is no such device, or ``None`` if there is one."""
-    if kind == "sdaa" and _plugin() is None:
+    if kind == "sdaa" and plugin() is None:
         return "no SDAA plug-in of paddle"
     if kind == "gpu" and not _has_gpu_build():
         return "no CUDA build of paddle"
@@ -196,7 +196,7 @@ def _absence(kind: str) -> str | None:
     return None
 
 
-def _plugin() -> Path | None:
+def plugin() -> Path | None:
     """The library that teaches paddle the device type sdaa."""
     root = os.environ.get("CUSTOM_DEVICE_ROOT")
     if root is None:
@@ -238,7 +238,7 @@ def _environment(kind: str, network: str | None, processes: int) -> dict[str, st
         return {}
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     wanted = {"OMP_NUM_THREADS": str(threads)}  # unset, paddle computes with one
-    if _plugin() is not None:
+    if plugin() is not None:
         wanted["CUSTOM_DEVICE_ROOT"] = ""  # a plug-in would make itself the default device
     return wanted
 

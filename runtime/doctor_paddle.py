@@ -29,7 +29,7 @@ _PATIENCE = 120  # s, for a process that imports Paddle on a busy machine
 
 def has_plugin() -> bool:
     """Whether Paddle would load a plug-in for SDAA."""
-    return device._plugin() is not None
+    return device.plugin() is not None
 
 
 def software() -> Iterator[Finding]:
@@ -73,7 +73,7 @@ def _paddle(version: str | None) -> Finding:
 
 
 def _plugin() -> Finding:
-    file, version = device._plugin(), paddle_version()
+    file, version = device.plugin(), paddle_version()
     cards = sorted(path.name for path in Path("/dev").glob("tcaicard[0-9]*"))
     if file is None and cards:
         remedy = "install the vendor's paddle-sdaa for this paddle, or point CUSTOM_DEVICE_ROOT at the plug-in"

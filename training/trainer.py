@@ -80,7 +80,8 @@ class Trainer:
             with self._sync(number == len(batches)):
                 with self._autocast():
                     loss, terms = self.recipe.loss(self.network, batch)
-                self._scaled(loss / train.accumulate).backward()
+                # a product, because a card has no kernel for the quotient of a tensor and a number
+                self._scaled(loss * (1.0 / train.accumulate)).backward()
             results.append({"loss": float(loss), **{name: float(term) for name, term in terms.items()}})
         if state.scaler:
             state.scaler.unscale_(self.optimizer)

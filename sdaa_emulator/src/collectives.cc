@@ -51,14 +51,18 @@ struct Mailbox {
   char data[kMailbox];
 };
 
-// Waits until `ready`; yields first and sleeps then, and looks now and again whether everybody is still alive.
+// Waits until `ready`; yields first and sleeps then, and looks every 50 ms whether everybody is still alive.
 void wait_for(const std::function<bool()>& ready, const std::function<void()>& check) {
+  auto checked = std::chrono::steady_clock::now();
   for (int round = 0; !ready(); ++round) {
     if (round < 200) {
       std::this_thread::yield();
-    } else {
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
-      if (round % 500 == 0) check();
+      continue;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+    if (const auto now = std::chrono::steady_clock::now(); now - checked > std::chrono::milliseconds(50)) {
+      check();
+      checked = now;
     }
   }
 }

@@ -123,6 +123,22 @@ struct Argument<const std::vector<const DenseTensor*>&> {
   void finish() {}
 };
 
+template <>
+struct Argument<const std::vector<const phi::TensorBase*>&> {  // of add_n, which also takes other kinds of tensors
+  std::vector<DenseTensor> mirrors;
+  std::vector<const phi::TensorBase*> pointers;
+  Argument(const Call& call, const std::vector<const phi::TensorBase*>& given) {
+    mirrors.reserve(given.size());
+    for (auto* each : given) {
+      auto* dense = dynamic_cast<const DenseTensor*>(each);
+      if (dense) mirrors.push_back(on_host(*dense, call));
+      pointers.push_back(dense ? &mirrors.back() : each);
+    }
+  }
+  const std::vector<const phi::TensorBase*>& host() { return pointers; }
+  void finish() {}
+};
+
 // What the host computed is put on the card; kernels that work in place find what is there.
 struct Output {
   Call call;

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "run_scripts/run_spleeter.py"
 
 
-def variables(**settings) -> dict[str, str]:
-    return environment(cards=2, given=os.environ | {"OMP_NUM_THREADS": "1"}, **settings)
+def variables(memory: int | None = None, **settings: str) -> dict[str, str]:
+    return environment(cards=2, memory=memory, given=os.environ | {"OMP_NUM_THREADS": "1"} | settings)
 
 
 def python(*arguments, status: int = 0, **settings) -> subprocess.CompletedProcess:
@@ -69,6 +69,12 @@ def trained(place) -> Path:
     said = python(*training("-npn", 2, "-bs", 2, "--steps", 8), *settings(place)).stdout
     assert "device: sdaa:0" in said and "2 a process × 2 processes" in said and "finished at step 8" in said
     return place / "model"
+
+
+def test_nothing_of_a_training_run_falls_back_to_the_host(place):
+    found = python(*training("--steps", 2), *settings(place, model="native"), GLOG_v="3", GLOG_minloglevel="0")
+    assert "finished at step 2" in found.stdout
+    assert re.findall(r"missing sdaa kernel: (\w+)", found.stderr) == []
 
 
 def test_training_on_two_cards_equals_one_processor_with_the_joined_batch(place, trained):

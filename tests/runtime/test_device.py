@@ -79,7 +79,7 @@ def test_what_the_user_has_set_stays_and_is_reported(plugin, monkeypatch):
 
 def test_the_cpu_keeps_plugins_out_unless_the_user_pointed_at_one(plugin, monkeypatch):
     assert device.select("cpu").kept == {"CUSTOM_DEVICE_ROOT": os.environ["CUSTOM_DEVICE_ROOT"]}
-    monkeypatch.setattr(device, "_plugin", lambda: Path("site-packages/paddle_custom_device/libpaddle-sdaa.so"))
+    monkeypatch.setattr(device, "plugin", lambda: Path("site-packages/paddle_custom_device/libpaddle-sdaa.so"))
     monkeypatch.delenv("CUSTOM_DEVICE_ROOT")
     assert device.select("cpu").environment["CUSTOM_DEVICE_ROOT"] == os.environ["CUSTOM_DEVICE_ROOT"] == ""
 
