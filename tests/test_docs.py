@@ -80,7 +80,7 @@ def program(call: list[str]) -> tuple[str, ...]:
     """The part of a call that names the program: a script, or ``-m`` and a module with its subcommand."""
     if call[0] != "-m":
         return (call[0],)
-    return ("-m", *call[1:3]) if call[1] == "pretrained" else ("-m", call[1])
+    return ("-m", *call[1:3]) if call[1] == "pretrained" or "audit" in call[2:3] else ("-m", call[1])
 
 
 @functools.cache
