@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -151,7 +152,7 @@ def _decode(line: bytes) -> Message:
     return message if isinstance(message, dict) and "kind" in message else {"kind": "noise"}
 
 
-class Meeting:
+class Meeting(ABC):
     """The nodes of a job, as one of them sees them.
 
     Attributes:
@@ -171,28 +172,28 @@ class Meeting:
         """Whether this is the node that prepares the run and writes."""
         return self.rank == 0
 
+    @abstractmethod
     def start(self, processes: int, token: str) -> str:
         """Wait until all nodes are here, each with so many ``processes``; returns the first one's ``token``.
 
         Raises `UserError` if the nodes do not fit together, or one of them has ended.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def tell(self, kind: str, **content: Any) -> None:
         """Send a message to all other nodes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def heard(self) -> list[Message]:
         """Messages of other nodes since the last call, ``gone`` for the end of a node that did not conclude."""
-        raise NotImplementedError
 
+    @abstractmethod
     def conclude(self, outcome: Message) -> list[Message]:
         """Hand in how this node ended, wait for all, and return the outcomes that are known, by node."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Hang up."""
-        raise NotImplementedError
 
     def leave(self, status: int, sentence: str) -> None:
         """Tell the others that this node ends now and takes them along."""
