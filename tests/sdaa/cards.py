@@ -36,8 +36,8 @@ def on_cards(
 
 
 def _run(command: list[str], status: int | None, settings: dict) -> subprocess.CompletedProcess:
-    variables = {"FLAGS_use_stride_kernel": "0", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    given = os.environ | variables | settings.pop("variables", {})
+    variables = {"FLAGS_use_stride_kernel": "0", "PADDLE_XCCL_BACKEND": "sdaa", "OMP_NUM_THREADS": "1"}
+    given = os.environ | {"PYTHONPATH": str(ROOT)} | variables | settings.pop("variables", {})
     done = subprocess.run(
         command, env=environment(given=given, **settings), capture_output=True, text=True, timeout=240, check=False
     )
