@@ -19,6 +19,7 @@ class Description:
         segment: natural length of one input, samples
         context: samples at each edge of a chunk that a chunked run must discard
         config: constructor arguments that rebuild the network (read-only)
+        fixed_length: whether the network works best on inputs of exactly ``segment`` samples and takes none longer
     """
 
     name: str
@@ -29,6 +30,7 @@ class Description:
     segment: int
     context: int
     config: Mapping[str, Any] = field(hash=False)
+    fixed_length: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", MappingProxyType(dict(self.config)))
