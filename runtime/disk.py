@@ -1,4 +1,7 @@
-"""Questions to ask of a disk before hours of work: is there room, may one write, is the file what it should be."""
+"""Questions to ask of a disk before hours of work: is there room, may one write, is the file what it should be.
+
+And the one folder for what can be made again.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,14 @@ import tempfile
 from pathlib import Path
 
 from runtime.errors import UserError
+
+
+def cache_folder(default: str = "") -> Path:
+    """Where exported programs and the built emulator are kept: the folder that ``PADDLESTEMS_CACHE`` names.
+
+    Where the variable is not set, ``default`` below ``~/.cache/paddlestems``. The folder need not exist.
+    """
+    return Path(os.environ.get("PADDLESTEMS_CACHE") or Path.home() / ".cache" / "paddlestems" / default)
 
 
 def require_space(folder: str | os.PathLike, size: int, what: str) -> None:

@@ -10,8 +10,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.disk import readable
-from runtime.finding import ERROR, WARNING, Finding
+from runtime.compiler import cxx_compiler
+from runtime.disk import cache_folder, readable
+from runtime.finding import ERROR, WARNING, Finding, version_numbers
 
 _ROOT = Path(__file__).resolve().parents[1]
 _GIB = 1 << 30
@@ -103,8 +104,7 @@ def _shared_memory(place: Path) -> Finding:
 
 
 def _disks() -> Iterator[Finding]:
-    cache = Path(os.environ.get("PADDLESTEMS_CACHE") or Path.home() / ".cache" / "paddlestems")
-    for subject, folder in (("disk", Path.cwd()), ("cache folder", cache)):
+    for subject, folder in (("disk", Path.cwd()), ("cache folder", cache_folder())):
         place = folder
         while not place.exists():
             place = place.parent
@@ -135,16 +135,12 @@ def packages(requirements: Path) -> Iterator[Finding]:
         except importlib.metadata.PackageNotFoundError:
             missing.append(found[1])
             continue
-        if found[2] and _numbers(version) < _numbers(found[2]):
+        if found[2] and version_numbers(version) < version_numbers(found[2]):
             missing.append(f"{found[1]} ({version} is older than {found[2]})")
     if missing:
         yield Finding("packages", f"not there: {', '.join(missing)}", ERROR, _INSTALL)
     else:
         yield Finding("packages", f"all {count} of {requirements.name}")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
 def codecs() -> Iterator[Finding]:
@@ -186,8 +182,6 @@ def _has_codec(av: object, name: str, mode: str) -> bool:
 
 
 def _compiler() -> Finding:
-    names = [os.environ.get("CXX"), "g++", "c++", "clang++"]
-    found = next((path for name in names if name and (path := shutil.which(name))), None)
-    if found:
+    if found := cxx_compiler():
         return Finding("C++ compiler", f"{found}: the SDAA emulator can be built")
     return Finding("C++ compiler", "none: the SDAA emulator cannot be built", WARNING, "install g++")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import device
-from runtime.finding import ERROR, WARNING, Finding
+from runtime.finding import ERROR, WARNING, Finding, version_numbers
 
 OLDEST, NEWEST = (3, 0, 0), (3, 3, 1)  # the Paddle versions that this program is tested with
 VENDOR = (3, 0)  # the Paddle version that the vendor documents its plug-in for
@@ -55,19 +55,15 @@ def paddle_version() -> str | None:
     return found[1] if found else "of unknown version"
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
-
-
 def _paddle(version: str | None) -> Finding:
     oldest, newest = (".".join(map(str, each)) for each in (OLDEST, NEWEST))
     supported = f"supported: {oldest} (the one that the vendor documents its SDAA plug-in for) to {newest}"
     if version is None:
         return Finding("paddle", "not installed", ERROR, _INSTALL)
-    if _numbers(version) < OLDEST:
+    if version_numbers(version) < OLDEST:
         wrong = "data parallelism on plug-in devices does not work, functions are missing, some gradients are wrong"
         return Finding("paddle", f"{version}; {supported}; before, {wrong}", ERROR, _INSTALL)
-    if _numbers(version) > NEWEST:
+    if version_numbers(version) > NEWEST:
         return Finding("paddle", f"{version}; {supported}", WARNING, f"not tested with it; {_INSTALL} if it fails")
     return Finding("paddle", f"{version}; {supported}")
 
@@ -84,7 +80,7 @@ def _plugin() -> Finding:
         return Finding("plug-in", f"{file}: the EMULATOR of this repository, no real card (code paths, not speed)")
     packages = [f"{name} {found}" for name in _PLUGINS if (found := _installed(name))]
     text = f"{file} ({', '.join(packages) or 'of no installed package'})"
-    if version and _numbers(version)[:2] != VENDOR:
+    if version and version_numbers(version)[:2] != VENDOR:
         wanted = ".".join(map(str, VENDOR))
         wrong = f"{text}: the vendor documents it for paddle {wanted}, this one is {version}"
         return Finding(

@@ -7,7 +7,7 @@ import os
 
 from runtime.archive import unpack
 from runtime.atomic import atomic_folder, atomic_path, atomic_write, remove_folder, remove_leftovers
-from runtime.disk import checksum, readable, require_space, require_writable, sha256
+from runtime.disk import cache_folder, checksum, readable, require_space, require_writable, sha256
 from runtime.download import DownloadError, download
 from runtime.errors import UserError
 from runtime.lock import alone
@@ -18,6 +18,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "atomic_write",
+    "cache_folder",
     "checksum",
     "download",
     "read_json",

@@ -13,14 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from runtime import sdaa_kernels
+from runtime.compiler import cxx_compiler
 from runtime.console import log
 from runtime.errors import UserError
-from runtime.files import atomic_folder
+from runtime.files import atomic_folder, cache_folder
 from sdaa_emulator import table
 
 SOURCES = Path(__file__).with_name("src")
 LIBRARY = "libpaddle-sdaa-emulator.so"
 
+_KERNELS = SOURCES / "kernels.cc"  # compiled once for each part of the table
 _PARTS = 4  # of the table of kernels, compiled side by side
 _FLAGS = ["-std=c++17", "-O1", "-fPIC", "-w", "-DPADDLE_WITH_CUSTOM_DEVICE"]
 
@@ -32,9 +34,9 @@ def build() -> Path:
     and each state of the sources. Raises `UserError` where there is no Paddle or no C++ compiler, or it fails.
     """
     paddle = _paddle()
-    folder = _cache() / f"{importlib.metadata.version('paddlepaddle')}-{_sources_hash()}"
+    folder = cache_folder() / "sdaa_emulator" / f"{importlib.metadata.version('paddlepaddle')}-{_sources_hash()}"
     if not (folder / LIBRARY).is_file():
-        compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
+        compiler = cxx_compiler()
         if compiler is None:
             raise UserError("the SDAA emulator needs a C++ compiler: install g++, or say which with CXX")
         log(f"building the SDAA emulator in {folder}")
@@ -49,10 +51,9 @@ def _compile(compiler: str, paddle: Path, folder: Path) -> None:
     generated.mkdir()
     tables = table.write_table(include, generated, _PARTS)
     flags = [*_FLAGS, *(f"-I{path}" for path in (SOURCES, generated, include, include / "third_party"))]
-    jobs = [(path, [], path.stem) for path in (*SOURCES.glob("*.cc"), generated / "kernel_parts.cc")]
-    kernels = next(job for job in jobs if job[2] == "kernels")
-    jobs.remove(kernels)
-    parts = [(kernels[0], ["-O0", f"-DPART={n}", f'-DTABLE="{each.name}"'], each.stem) for n, each in enumerate(tables)]
+    parts = [(_KERNELS, ["-O0", f"-DPART={n}", f'-DTABLE="{each.name}"'], each.stem) for n, each in enumerate(tables)]
+    others = [path for path in (*SOURCES.glob("*.cc"), generated / "kernel_parts.cc") if path != _KERNELS]
+    jobs = [*parts, *((path, [], path.stem) for path in others)]
 
     def compiled(job: tuple[Path, list[str], str]) -> str:
         source, extra, name = job
@@ -61,7 +62,7 @@ def _compile(compiler: str, paddle: Path, folder: Path) -> None:
         return target
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        objects = list(pool.map(compiled, [*parts, *jobs]))
+        objects = list(pool.map(compiled, jobs))
     libraries = ["-L", str(paddle / "libs"), "-l:libphi_core.so", "-l:libcommon.so", "-lrt"]
     _call([compiler, "-shared", "-o", str(folder / LIBRARY), *objects, *libraries])
     shutil.rmtree(generated)
@@ -79,11 +80,6 @@ def _paddle() -> Path:
     if found is None or not found.origin:
         raise UserError("the SDAA emulator needs paddlepaddle: pip install -r requirements.txt")
     return Path(found.origin).parent
-
-
-def _cache() -> Path:
-    root = os.environ.get("PADDLESTEMS_CACHE") or Path.home() / ".cache" / "paddlestems"
-    return Path(root) / "sdaa_emulator"
 
 
 def _sources_hash() -> str:
