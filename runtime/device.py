@@ -53,12 +53,7 @@ class Device:
     @property
     def name(self) -> str:
         """As paddle spells it: ``sdaa:0``, ``gpu:1``, ``cpu``."""
-        return "cpu" if self.is_host else f"{self.kind}:{self.index}"
-
-    @property
-    def is_host(self) -> bool:
-        """Whether it is the machine's own processor."""
-        return self.kind == "cpu"
+        return "cpu" if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
     @property
     def collectives(self) -> str:
@@ -94,6 +89,7 @@ def select(device: str = "auto", network: str | None = None, processes: int = 1)
                 f"{processes} processes need {processes} cards, but {count} are visible: choose -npn {count}"
             )
     environment, kept = _apply(_environment(kind, network, processes))
+    os.environ.setdefault("GLOG_minloglevel", "2")  # errors only: paddle's warnings are about its own inside
     return Device(kind, index, reason, environment, kept)
 
 
@@ -138,7 +134,6 @@ def _count_by_paddle(kind: str) -> int:
 
 def activate(device: Device) -> None:
     """Import paddle, make ``device`` its default, and say so on the console; `UserError` if paddle cannot use it."""
-    os.environ.setdefault("GLOG_minloglevel", "2")  # errors only: its warnings are about its own inside
     try:
         with _signals_later(), hushed():  # it warns of every OMP_NUM_THREADS but 1 and of tools that it does not need
             import paddle

@@ -26,7 +26,7 @@ from runtime import worker
 from runtime.agreement import Ending, Peers
 from runtime.console import complain, log
 from runtime.crew import Crew, suspicion
-from runtime.device import Device, card_labels
+from runtime.device import Device, card_labels, is_host
 from runtime.meeting import Meeting
 from runtime.worker import in_worker, rank, requeue_status, world_size
 
@@ -102,18 +102,18 @@ def _command(processes: int, argv: Sequence[str], device: Device, log_dir: Path,
     else:
         options += ["--nnodes", str(meeting.count), "--rank", str(meeting.rank)]
         options += ["--master", meeting.master, "--host", meeting.address]
-    if not device.is_host:
+    if not is_host(device.name):
         options += ["--devices", ",".join(card_labels(device.kind, processes))]
     return [sys.executable, "-m", "paddle.distributed.launch", *options, *argv]
 
 
 def _environment(device: Device, reports: str, meeting: Meeting | None) -> dict[str, str]:
-    environment = {"GLOG_minloglevel": "2", **os.environ, worker.REPORTS: reports}
+    environment = {**os.environ, worker.REPORTS: reports}
     if meeting is not None:  # the launchers meet over HTTP, which a proxy would catch
         for name in ("no_proxy", "NO_PROXY"):
             known = [environment[name]] if environment.get(name) else []
             environment[name] = ",".join([*known, meeting.master.partition(":")[0]])
-    if device.is_host:  # the launcher takes these for a wish to use cards
+    if is_host(device.name):  # the launcher takes these for a wish to use cards
         environment.pop("CUDA_VISIBLE_DEVICES", None)
         environment["CUSTOM_DEVICE_ROOT"] = ""
     return environment

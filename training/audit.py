@@ -118,19 +118,14 @@ def _inference_step(cfg: Any, batch: int, segment: int, _device: device.Device) 
 
 def _training_step(cfg: Any, batch: int, segment: int, chosen: device.Device) -> Callable[[], object]:
     """The trainer's own step, on data that are always the same."""
-    import paddle
-
     from training import recipes
-    from training.ema import EMA
     from training.interrupts import StopRequests
     from training.state import State
     from training.trainer import Trainer
 
     recipe = recipes.create(cfg)
     model = recipe.build_model()
-    average = EMA(model, cfg.train.ema) if cfg.train.ema else None
-    scaler = paddle.amp.GradScaler() if cfg.train.amp and not chosen.is_host else None
-    state = State(model, recipe.optimizer(model), average, scaler)
+    state = State.begin(cfg, model, recipe.optimizer(model), chosen)
     stream = _Repeated(random_batch(cfg, batch, segment))
     trainer = Trainer(cfg, recipe, state, stream, None, Group(), _Silent(), StopRequests(), Path(), {})
     return trainer.update

@@ -18,7 +18,6 @@ from runtime.device import Device
 from runtime.distributed import Group
 from runtime.errors import UserError
 from training import prepare, recipes
-from training.ema import EMA
 from training.interrupts import StopRequests
 from training.journal import Clock, Journal
 from training.state import State
@@ -114,12 +113,7 @@ def begin(
         except UserError as failure:
             raise UserError(f"{failure}; {prepare.FROM_SCRATCH}") from failure
         origin = f"{weights.path} ({weights.kind}, {weights.hash})"
-    state = State(
-        model,
-        recipe.optimizer(model),
-        EMA(model, train.ema) if train.ema else None,
-        paddle.amp.GradScaler() if train.amp and not device.is_host else None,
-    )
+    state = State.begin(cfg, model, recipe.optimizer(model), device)
     if last is not None:
         groups, saved = checkpoint.load(last, network=identity["network"])
         if saved.get("data") != identity["data"]:

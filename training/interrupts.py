@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from runtime.console import log
-from runtime.launch import requeue_status
+from runtime.worker import requeue_status
 
 REQUEUE = (signal.SIGTERM, signal.SIGUSR1)  # what batch systems send before they take the machine away
 

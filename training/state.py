@@ -15,6 +15,7 @@ import numpy as np
 import paddle
 
 from pretrained.loading import load_state
+from runtime.device import Device, is_host
 from runtime.errors import UserError
 from training.ema import EMA
 
@@ -60,6 +61,13 @@ class State:
     counted: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+
+    @classmethod
+    def begin(cls, cfg: Any, model: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer, device: Device) -> State:
+        """Step 0 of what ``cfg.train`` asks for; there is no loss scale on the CPU, which has no mixed precision."""
+        average = EMA(model, cfg.train.ema) if cfg.train.ema else None
+        scaler = paddle.amp.GradScaler() if cfg.train.amp and not is_host(device.name) else None
+        return cls(model, optimizer, average, scaler)
 
     def groups(self) -> dict[str, Arrays]:
         """Every array by group and stable name: what a checkpoint holds."""

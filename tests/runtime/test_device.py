@@ -16,6 +16,7 @@ MANAGED = [
     "CUDA_VISIBLE_DEVICES",
     "FLAGS_selected_sdaas",
     "FLAGS_use_stride_kernel",
+    "GLOG_minloglevel",
     "OMP_NUM_THREADS",
     "PADDLE_XCCL_BACKEND",
     "SDAA_VISIBLE_DEVICES",
