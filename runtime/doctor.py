@@ -11,13 +11,21 @@ import json
 
 from runtime import console
 
+AUDIT = "audit"  # the word that makes it one
+
 
 def main(arguments: list[str]) -> int:
-    return _audit(arguments[1:]) if arguments[:1] == ["audit"] else _checkup(arguments)
+    """0 if nothing is wrong and the audit could be done, else 1."""
+    options = parse(arguments)
+    return _audit(options) if arguments[:1] == [AUDIT] else _checkup(options)
 
 
-def _checkup(arguments: list[str]) -> int:
-    """0 if nothing is wrong, 1 if anything is."""
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line of the check-up, or of the audit if that is its first word."""
+    return _parse_audit(arguments[1:]) if arguments[:1] == [AUDIT] else _parse_checkup(arguments)
+
+
+def _parse_checkup(arguments: list[str]) -> argparse.Namespace:
     from run_scripts.options import Parser
 
     parser = Parser(
@@ -27,8 +35,10 @@ def _checkup(arguments: list[str]) -> int:
         epilog="audit NETWORK: which operators of a network an SDAA card leaves to its host (audit --help)",
     )
     _add_json(parser)
-    options = parser.parse(arguments)
+    return parser.parse(arguments)
 
+
+def _checkup(options: argparse.Namespace) -> int:
     from runtime import checkup
 
     findings = checkup.everything()
@@ -39,7 +49,7 @@ def _checkup(arguments: list[str]) -> int:
     return int(any(finding.status == checkup.ERROR for finding in findings))
 
 
-def _audit(arguments: list[str]) -> int:
+def _parse_audit(arguments: list[str]) -> argparse.Namespace:
     from run_scripts.options import Parser, positive
 
     parser = Parser(
@@ -59,8 +69,10 @@ def _audit(arguments: list[str]) -> int:
     _add_json(parser)
     text = "change a value of the network's configuration, for example train.amp=true"
     parser.add_argument("overrides", metavar="key=value", nargs="*", help=text)
-    options = parser.parse(arguments)
+    return parser.parse(arguments)
 
+
+def _audit(options: argparse.Namespace) -> int:
     from runtime.doctor_audit import audit
 
     if options.json:

@@ -31,10 +31,11 @@ MACHINE_PATH = re.compile(r"(?<![\w.~/:}>-])(?:/(?:work|home|root|tmp|mnt|opt|us
 ENDS_COMMAND = {";", "&&", "||", "|", "&", ">", "2>", "<"}
 CONFIGURED = {"run_spleeter.py", "eval.py"}  # take -c NAME and key=value
 
-MODULES = {  # programs whose parser can be called here
-    (f"{name.replace('.', '/')}.py",): name
+MODULES = {  # programs whose parser can be called here, and where their arguments begin
+    (f"{name.replace('.', '/')}.py",): (name, 1)
     for name in ("downloadMusdb", "preprocess", "eval", "separator", "run_scripts.run_spleeter")
 }
+MODULES["-m", "runtime.doctor"] = MODULES["-m", "runtime.doctor", "audit"] = ("runtime.doctor", 2)
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 each_pair = pytest.mark.parametrize("name", sorted(ENGLISH))
@@ -172,10 +173,11 @@ def test_commands_are_understood_by_their_parsers(page):
     for call in python_commands(page):
         if program(call) not in MODULES:
             continue
-        module = importlib.import_module(MODULES[program(call)])
+        name, start = MODULES[program(call)]
+        module = importlib.import_module(name)
         parse = module.parser().parse if hasattr(module, "parser") else module.parse
         try:
-            parse(call[1:])
+            parse(call[start:])
         except UserError as error:
             wrong.append(f"{' '.join(call)}: {error}")
         finally:
