@@ -1,39 +1,19 @@
 """Which node a command is, and what two launches that meet on this machine tell each other."""
 
-import os
 import signal
 import socket
 import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 
 from run_scripts import options
 from runtime import nodes
 from runtime.errors import UserError
+from tests.runtime.doors import doors, ended
 
-ROOT = Path(__file__).parents[2]
-
-DOOR = """
-import os, signal, sys, time
-sys.path.insert(0, {root!r})
-from runtime import console, crew, device, launch
+MAIN = """
 from runtime.meeting import meet
 from runtime.nodes import place
-from runtime.errors import UserError
-
-crew.GRACE_AFTER_FAILURE = 1.0
-stop = []
-
-def wait_for_stop(seconds=60):
-    end = time.monotonic() + seconds
-    while not stop and time.monotonic() < end:
-        time.sleep(0.05)
-
-def work(rank):
-{work}
 
 def main(argv):
     master, rank, processes = argv[0], int(argv[1]), int(argv[2])
@@ -44,8 +24,6 @@ def main(argv):
         if len(argv) > 3:
             raise UserError(argv[3])
         return launch.launch(processes, sys.argv, chosen, "logs", meeting)
-
-console.run(main)
 """
 
 
@@ -59,27 +37,12 @@ def master() -> str:
 @pytest.fixture
 def door(tmp_path, master):
     """Write a command line whose workers do ``work``, and start it as one of two nodes (-1: whichever is free)."""
-    started = []
+    with doors(tmp_path, MAIN) as start:
 
-    def start(work: str, rank: int, *more: str, processes: int = 1) -> subprocess.Popen:
-        script = tmp_path / "door.py"
-        body = textwrap.indent(textwrap.dedent(work), "    ")
-        script.write_text(DOOR.format(root=str(ROOT), work=body))
-        words = [sys.executable, str(script), master, str(rank), str(processes), *more]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        started.append(subprocess.Popen(words, cwd=tmp_path, env=environment, **pipes))
-        return started[-1]
+        def start_node(work: str, rank: int, *more: str, processes: int = 1) -> subprocess.Popen:
+            return start(work, master, rank, processes, *more)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def ended(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
+        yield start_node
 
 
 def test_ranks_outputs_and_logs_of_two_nodes(door, tmp_path):

@@ -2,65 +2,27 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.runtime.doors import doors, ended
 
-DOOR = """
-import os, signal, sys, time
-sys.path.insert(0, {root!r})
-from runtime import console, crew, device, launch
-from runtime.errors import UserError
-
-crew.GRACE_AFTER_FAILURE = 1.0
-stop = []
-
-def wait_for_stop(seconds=60):
-    end = time.monotonic() + seconds
-    while not stop and time.monotonic() < end:
-        time.sleep(0.05)
-
-def work(rank):
-{work}
-
+MAIN = """
 def main(argv):
     chosen = device.select("cpu", processes=2)
     if not launch.in_worker():
-        return launch.launch(2, sys.argv, chosen, {logs!r})
+        return launch.launch(2, sys.argv, chosen, "logs")
     return work(launch.rank())
-
-console.run(main)
 """
 
 
 @pytest.fixture
 def door(tmp_path):
     """Write a command line whose two workers do ``work``; returns its process."""
-    started = []
-
-    def start(work: str) -> subprocess.Popen:
-        script = tmp_path / "door.py"
-        body = textwrap.indent(textwrap.dedent(work), "    ")
-        script.write_text(DOOR.format(root=str(ROOT), logs=str(tmp_path / "logs"), work=body))
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        started.append(subprocess.Popen([sys.executable, str(script)], text=True, cwd=tmp_path, **pipes))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def ended(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
+    with doors(tmp_path, MAIN) as start:
+        yield start
 
 
 def alive(pid: int) -> bool:
