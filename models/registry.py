@@ -40,12 +40,18 @@ def resolve(name: str) -> str:
     for candidate in (spelling, f"spleeter_{spelling}"):
         if candidate in names():
             return candidate
-    raise UserError(f"there is no network called {name!r}; {did_you_mean(f'spleeter_{spelling}', names())}")
+    meant = spelling if spelling[:1].isalpha() else f"spleeter_{spelling}"
+    raise UserError(f"there is no network called {name!r}; {did_you_mean(meant, names())}")
 
 
 def _find(name: str) -> tuple[str, Family]:
     known = resolve(name)
     return known, next(family for family in FAMILIES if known in family.variants)
+
+
+def family(name: str) -> Family:
+    """Class, options and variants behind a name, in any accepted spelling; `UserError` for an unknown one."""
+    return _find(name)[1]
 
 
 def _configure(name: str, overrides: dict[str, Any]) -> tuple[str, Family, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from models import registry
+from models.tensors import tensors
 from pretrained import names, tf_checkpoint
 from runtime import checkpoint
 from runtime.errors import UserError
@@ -40,7 +41,7 @@ def load_reference_state(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
 
 def reference_state(model: Any) -> dict[str, np.ndarray]:
     """The network's tensors under the names and in the layout of the reference implementation."""
-    state = model.state_dict()
+    state = tensors(model)
     return {link.theirs: np.asarray(link.to_theirs(state[link.ours].numpy()), order="C") for link in names.links(model)}
 
 
@@ -58,7 +59,7 @@ def load_state(
     Raises:
         UserError: missing, unexpected or wrongly shaped tensors; nothing is loaded then
     """
-    state, spelling = model.state_dict(), spelling or {}
+    state, spelling = tensors(model), spelling or {}
     wrong = {
         "missing": [spelling.get(name, name) for name in state if name not in arrays],
         "unexpected": [spelling.get(name, name) for name in arrays if name not in state],

@@ -1,14 +1,17 @@
-"""How the tensors of reference implementations map to ours: one table per network."""
+"""How the tensors of reference implementations map to ours.
+
+Networks that come from PyTorch have the names of the original, so one rule serves them all; Spleeter has a table.
+"""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from models.spleeter_config import LEVELS, SpleeterConfig
-from runtime.errors import UserError
+from models.tensors import tensors
 
 _TRAINING_STATE = re.compile(r"(^|/)(global_step|beta[12]_power)$|/(Adam|Adadelta|Momentum)(_\d+)?$")
 
@@ -64,16 +67,29 @@ def spleeter(config: SpleeterConfig) -> Iterator[Link]:
                 yield Link(f"{net}.norm{k + 1}.{ours}", f"{theirs}/{name}")
 
 
-_TABLES: dict[type, Callable[[Any], Iterator[Link]]] = {SpleeterConfig: spleeter}
+_STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
+
+
+def torch_links(model: Any) -> Iterator[Link]:
+    """Tensors of a network whose original is in PyTorch: the same names, in the order of the layers.
+
+    Paddle keeps the weight of a ``Linear`` as ``[in, out]``; a layer with matrices of its own that lie the other way
+    round lists their names in ``transposed``. The statistics of batch normalisation have other names, and PyTorch's
+    counter of batches, which nothing computes with, has no counterpart.
+    """
+    from paddle import nn
+
+    layers = dict(model.named_sublayers(include_self=True))
+    for name in tensors(model):
+        place, _, own = name.rpartition(".")
+        layer = layers[place]
+        theirs = _STATISTICS.get(own, own) if isinstance(layer, nn.layer.norm._BatchNormBase) else own
+        turned = own in getattr(layer, "transposed", ()) or (isinstance(layer, nn.Linear) and own == "weight")
+        yield Link(name, f"{place}.{theirs}" if place else theirs, (1, 0) if turned else ())
 
 
 def links(model: Any) -> list[Link]:
-    """The table of a network; every tensor of its state dict is in it once.
-
-    Raises:
-        UserError: the network has no reference implementation with a table
-    """
-    table = _TABLES.get(type(model.config))
-    if table is None:
-        raise UserError(f"there is no table of reference names for {model.description.name}")
-    return list(table(model.config))
+    """Every tensor of a network once, with its name in the reference implementation."""
+    if isinstance(model.config, SpleeterConfig):
+        return list(spleeter(model.config))
+    return list(torch_links(model))

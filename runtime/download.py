@@ -51,7 +51,7 @@ class _Wanted:
         size = path.stat().st_size
         if self.size is not None and size != self.size:
             return f"{size} bytes instead of {self.size}"
-        if self.algorithm and checksum(path, self.algorithm) != self.digest:
+        if self.algorithm and not checksum(path, self.algorithm).startswith(self.digest or ""):
             return f"wrong {self.algorithm} checksum"
         return None
 
@@ -73,8 +73,8 @@ def download(
     by Range requests, also in a later run: with a checksum from any mirror, without one only if the server says that
     its file is unchanged. Each address is tried ``retries`` times without progress, with doubling pauses (``pause``
     seconds first), but a host that cannot be reached at all is left for the next address at once. ``timeout`` seconds
-    of silence count as a cut connection. The file gets its name only with the right length and checksum. Proxies come
-    from the environment. Raises `DownloadError` that lists what each address did, `UserError` for a lack of space.
+    of silence count as a cut connection. The file gets its name only with the right length and checksum, of which the
+    leading digits are enough. Proxies come from the environment. Raises `DownloadError` that lists what each address did, `UserError` for a lack of space.
     """
     urls = [urls] if isinstance(urls, str) else list(urls)
     target = Path(target)

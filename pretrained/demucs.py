@@ -1,0 +1,253 @@
+"""Published models of the Demucs family by name: single networks by signature, and bags of several.
+
+Names, addresses and checksums are those of facebookresearch/demucs. A repository is a folder with packages named
+``SIGNATURE.th``, ``SIGNATURE-CHECKSUM.th`` (or ``.safetensors``) and with ``NAME.yaml`` files that list bags.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pretrained.download import root_folder
+from pretrained.package import SUFFIXES, Package, read_package
+from runtime import files
+from runtime.console import log
+from runtime.disk import sha256
+from runtime.errors import UserError
+from runtime.nearest import did_you_mean
+
+ROOT_URL = "https://dl.fbaipublicfiles.com/demucs/"
+BAGS = Path(__file__).parent / "bags"
+UNTRAINED = "demucs_unittest"  # a small network with random weights, for tests of what is around it
+
+# folder below the root -> files: signature, first eight digits of the file's SHA-256
+_FILES = {
+    "mdx_final": """
+        0d19c1c6-0f06f20e 5d2d6c55-db83574e 7d865c68-3d5dd56b 7ecf8ec1-70f50cc9 a1d90b5c-ae9d2452 c511e2ab-fe698775
+        cfa93e08-61801ae1 e51eebcc-c1b80bdd 6b9c2ca1-3fd82607 b72baf4e-8778635e 42e558d4-196e0e1b 305bc58f-18378783
+        14fc6a69-a89dd0ee 464b36d7-e5a9386e 7fd6ef75-a905dd85 83fc094f-4a16d450 1ef250f1-592467ce 902315c2-b39ce9c9
+        9a6b4851-03af0aa6 fa0cb7f9-100d8bf4""",
+    "hybrid_transformer": """
+        955717e8-8726e21a f7e0c4bc-ba3fe64a d12395a8-e57c48e6 92cfc3b6-ef3bcb9c 04573f0d-f3cf25b2 75fc33f5-1941ce65
+        5c90dfd2-34c22ccb""",
+}
+
+
+@dataclass(frozen=True)
+class Bag:
+    """Networks whose estimates are averaged, source by source.
+
+    Attributes:
+        name: name of the bag, or signature of the only network
+        models: networks in evaluation mode; the same object twice where a bag lists it twice
+        weights: one row a network, one number a source (1 unless the bag says otherwise)
+        segments: seconds of one input of each network
+        packages: where the networks came from; empty for networks in memory
+    """
+
+    name: str
+    models: tuple[Any, ...]
+    weights: tuple[tuple[float, ...], ...]
+    segments: tuple[float, ...]
+    packages: tuple[Package, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[Any],
+        weights: Sequence[Sequence[float]] | None = None,
+        segment: float | None = None,
+        name: str = "bag",
+        packages: Sequence[Package] = (),
+    ) -> Bag:
+        """A bag of networks in memory.
+
+        ``segment`` (seconds) replaces each network's own, but never makes that of a network of fixed length longer.
+
+        Raises:
+            UserError: no networks, networks that do not fit together, or weights of another form
+        """
+        if not models:
+            raise UserError(f"{name}: a bag needs at least one network")
+        facts = [model.description for model in models]
+        for key in ("sources", "sample_rate", "channels"):
+            if len({getattr(each, key) for each in facts}) > 1:
+                raise UserError(f"{name}: its networks differ in {key}: {[getattr(each, key) for each in facts]}")
+        sources = facts[0].sources
+        rows = [[1.0] * len(sources) for _ in models] if weights is None else [list(row) for row in weights]
+        if len(rows) != len(models) or any(len(row) != len(sources) for row in rows):
+            form = f"{len(models)} rows (networks) of {len(sources)} numbers ({', '.join(sources)})"
+            raise UserError(f"{name}: weights must be {form}")
+        for source, column in zip(sources, zip(*rows, strict=True), strict=True):
+            if any(not weight >= 0 for weight in column) or sum(column) <= 0:
+                raise UserError(f"{name}: the weights of {source} must not be negative, and not all be zero")
+        own = [each.segment / each.sample_rate for each in facts]
+        segments = [
+            length if segment is None or (each.fixed_length and segment > length) else float(segment)
+            for length, each in zip(own, facts, strict=True)
+        ]
+        return cls(name, tuple(models), tuple(map(tuple, rows)), tuple(segments), tuple(packages))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Stem names in the order of the source axis."""
+        return self.models[0].description.sources
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.models[0].description.sample_rate
+
+    samplerate = sample_rate  # the original's spelling
+
+    @property
+    def channels(self) -> int:
+        """Audio channels that the networks work on."""
+        return self.models[0].description.channels
+
+    audio_channels = channels
+
+
+def names() -> list[str]:
+    """The published bags, alphabetically."""
+    return sorted(path.stem for path in BAGS.glob("*.yaml"))
+
+
+def signatures() -> dict[str, str]:
+    """Signature of every published network -> its address below `ROOT_URL`."""
+    return {
+        entry.split("-")[0]: f"{folder}/{entry}.th" for folder, entries in _FILES.items() for entry in entries.split()
+    }
+
+
+def is_name(name: str, repo: str | Path | None = None) -> bool:
+    """Whether `get_model` knows ``name``."""
+    if repo is not None:
+        return name in _bags(Path(repo)) or name in _packages(Path(repo))
+    return name == UNTRAINED or name in names() or name in signatures()
+
+
+def get_model(
+    name: str, repo: str | Path | None = None, offline: bool = False, say: Callable[[str], None] = log
+) -> Bag:
+    """The published networks behind a name, downloaded when they are not here, in evaluation mode.
+
+    Args:
+        name: a bag (``htdemucs_ft``), or the signature of one network (``955717e8``), which makes a bag of one
+        repo: look in this folder instead, and download nothing
+        offline: never download
+        say: hears what is downloaded
+
+    Raises:
+        UserError: unknown name, no connection, a wrong checksum, a damaged file, a bag that contradicts itself
+    """
+    if name == UNTRAINED and repo is None:
+        import models
+
+        return Bag.of([models.create("hdemucs", channels=4)], name=name)
+    folder = None if repo is None else _repository(Path(repo))
+    bags = _bags(folder or BAGS)
+    if name in bags:
+        wanted, weights, segment = _read_bag(bags[name])
+    elif name in (_packages(folder) if folder else signatures()):
+        wanted, weights, segment = [name], None, None
+    else:
+        known = [*bags, *(_packages(folder) if folder else signatures())]
+        raise UserError(f"there is no model {name}{f' in {folder}' if folder else ''}: {did_you_mean(name, known)}")
+    paths = {sig: _local(folder, sig) if folder else fetch(sig, offline, say) for sig in dict.fromkeys(wanted)}
+    packages = {sig: read_package(path) for sig, path in paths.items()}
+    built = {sig: package.build(say) for sig, package in packages.items()}
+    return Bag.of([built[sig] for sig in wanted], weights, segment, name, [packages[sig] for sig in wanted])
+
+
+def fetch(signature: str, offline: bool = False, say: Callable[[str], None] = log) -> Path:
+    """The file of a published network, downloaded to ``demucs`` in the folder of published weights if it is not there.
+
+    The environment's DEMUCS_URL names a mirror of `ROOT_URL`.
+    """
+    address = signatures()[signature]
+    target = root_folder() / "demucs" / Path(address).name
+    if target.is_file():
+        _check(target)
+        return target
+    url = os.environ.get("DEMUCS_URL", ROOT_URL).rstrip("/") + "/" + address
+    if offline:
+        raise UserError(
+            f"{target} is not there, and downloading is off: fetch {url} on another machine and put it there"
+        )
+    say(f"downloading {url}")
+    try:
+        files.download([url], target, sha256=_checksum(target))
+    except UserError as failure:
+        raise UserError(
+            f"{failure}. Without a connection, fetch {url} on another machine and put it at {target}"
+        ) from None
+    return target
+
+
+# --------------------------------------------------------------------------------------------------- repositories
+
+
+def _repository(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder} to look for models in")
+    return folder
+
+
+def _bags(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _packages(folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix in SUFFIXES:
+            found.setdefault(path.stem.rpartition("-")[0] or path.stem, []).append(path)
+    return found
+
+
+def _local(folder: Path, signature: str) -> Path:
+    found = _packages(folder).get(signature, [])
+    if not found:
+        raise UserError(f"there is no package of {signature} in {folder}")
+    if len(found) > 1:
+        raise UserError(f"{folder} has several packages of {signature} ({', '.join(p.name for p in found)}): keep one")
+    _check(found[0])
+    return found[0]
+
+
+def _checksum(path: Path) -> str | None:
+    """The digits of the SHA-256 that the name of a package ends with."""
+    return path.stem.rpartition("-")[2] if "-" in path.stem else None
+
+
+def _check(path: Path) -> None:
+    expected = _checksum(path)
+    if expected and not (found := sha256(path)).startswith(expected.lower()):
+        raise UserError(
+            f"{path} is damaged: its SHA-256 begins with {found[:8]}; remove it, so that it is fetched anew"
+        )
+
+
+def _read_bag(path: Path) -> tuple[list[str], list[list[float]] | None, float | None]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as failure:
+        raise UserError(f"{path} is no YAML file: {' '.join(str(failure).split())}") from failure
+    if not isinstance(content, Mapping) or not isinstance(content.get("models"), list) or not content["models"]:
+        raise UserError(f"{path} lists no models: it needs a line such as 'models: [955717e8]'")
+    weights, segment = content.get("weights"), content.get("segment")
+    numbers = (int, float)
+    rows = weights is None or (
+        isinstance(weights, list)
+        and all(isinstance(row, list) and all(isinstance(number, numbers) for number in row) for row in weights)
+    )
+    if not rows or not (segment is None or (isinstance(segment, numbers) and segment > 0)):
+        raise UserError(f"{path}: weights must be rows of numbers, and segment a number of seconds")
+    return [str(model) for model in content["models"]], weights, segment
