@@ -74,7 +74,8 @@ def download(
     its file is unchanged. Each address is tried ``retries`` times without progress, with doubling pauses (``pause``
     seconds first), but a host that cannot be reached at all is left for the next address at once. ``timeout`` seconds
     of silence count as a cut connection. The file gets its name only with the right length and checksum, of which the
-    leading digits are enough. Proxies come from the environment. Raises `DownloadError` that lists what each address did, `UserError` for a lack of space.
+    leading digits are enough. Proxies come from the environment. Raises `DownloadError` that lists what each address
+    did, `UserError` for a lack of space.
     """
     urls = [urls] if isinstance(urls, str) else list(urls)
     target = Path(target)
