@@ -3,7 +3,8 @@
 import importlib
 
 _PLACES = {
-    "Cancelled": "inference.separator",
+    "apply_model": "inference.apply",
+    "Cancelled": "inference.progress",
     "Options": "inference.separator",
     "Separator": "inference.separator",
     "SeparationReport": "inference.files",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from inference import engine as engines
 from inference.mwf import WienerStream
 from inference.planning import DEFAULT_NAME, Plan
 from inference.planning import plan as make_plan
+from inference.progress import Cancel, Progress, Watch
 from inference.spectral import MASK_EXTENSIONS, MaskedStream, Spectral
 from inference.spool import SpooledFifo
 from inference.streams import Averaged, ChannelGroups, Delayed, Fifo, Resampled, Stream, channel_groups
@@ -28,13 +29,6 @@ if TYPE_CHECKING:
 BLOCK = 1 << 17  # samples handed on at a time
 MAX_SEGMENT = 600  # s; a call of the network takes memory in proportion, a gigabyte or two for so much
 MAX_SHIFT = 0.5  # s; the random delays of --shifts, as in Demucs
-
-Progress = Callable[[float], None]
-Cancel = Callable[[], bool]
-
-
-class Cancelled(Exception):
-    """The ``cancel`` callable said yes."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +247,7 @@ class Separator:
         Without ``keep_mixture`` the second is an array of the right shape without meaning.
         """
         stream = self._build(channels, self.sample_rate if sample_rate is None else sample_rate, scratch)
-        watch = _Watch(total, progress, cancel)
+        watch = Watch(total, progress, cancel)
         # the Wiener filter holds everything back until it has heard the whole song
         mixture = SpooledFifo(channels, scratch) if self.options.mwf and keep_mixture else Fifo()
 
@@ -305,32 +299,6 @@ class Separator:
         if self.options.mwf:
             return WienerStream(self._network, self._how, folder=scratch)
         return MaskedStream(self._network, self._how)
-
-
-class _Watch:
-    """Reports progress, half for what went in and half for what came out, and asks whether to go on."""
-
-    def __init__(self, total: int | None, progress: Progress | None, cancel: Cancel | None):
-        self._total, self._progress, self._cancel = total, progress, cancel
-        self.taken = self.given = 0
-
-    def took(self, samples: int) -> None:
-        self.taken += samples
-        self._look()
-
-    def gave(self, samples: int) -> None:
-        self.given += samples
-        self._look()
-
-    def end(self) -> None:
-        if self._progress:
-            self._progress(1.0)
-
-    def _look(self) -> None:
-        if self._cancel and self._cancel():
-            raise Cancelled
-        if self._progress and self._total:
-            self._progress(min(1.0, (self.taken + self.given) / (2 * self._total)))
 
 
 def _activate(device: str, network: str) -> str:

@@ -32,6 +32,11 @@ class Fifo:
         self._nothing: np.ndarray | None = None
         self.samples = 0
 
+    @property
+    def started(self) -> bool:
+        """Whether there was any block, be it an empty one; before that the axes are not known."""
+        return self._nothing is not None
+
     def push(self, block: np.ndarray) -> None:
         """Append a block, which must not change afterwards."""
         if self._nothing is None:
@@ -68,21 +73,35 @@ class LockStep:
         return self._common()
 
     def finish(self) -> Iterator[list[np.ndarray]]:
-        """The rest: always asks the stream that is behind, so that no other has to be buffered."""
-        rests = [stream.finish() for stream in self._streams]
-        running = set(range(len(rests)))
-        while running:
-            behind = min(running, key=lambda i: self._ready[i].samples)
-            block = next(rests[behind], None)
-            if block is None:
-                running.discard(behind)
-            else:
-                self._ready[behind].push(block)
-                yield self._common()
+        """The rest."""
+        return in_step([stream.finish() for stream in self._streams], self._ready)
 
     def _common(self) -> list[np.ndarray]:
-        samples = min(ready.samples for ready in self._ready)
-        return [ready.pop(samples) for ready in self._ready]
+        return _taken(self._ready)
+
+
+def in_step(rests: Sequence[Iterator[np.ndarray]], ready: Sequence[Fifo] | None = None) -> Iterator[list[np.ndarray]]:
+    """Iterators over blocks ``[..., n]`` of any sizes, side by side: what comes out is equally long for all of them.
+
+    Always asks the one that is behind, so that no other has to be buffered. ``ready`` holds what each of them gave
+    before. An empty block tells that there was progress, though not for all.
+    """
+    ready = [Fifo() for _ in rests] if ready is None else ready
+    running = set(range(len(rests)))
+    while running:
+        behind = min(running, key=lambda i: ready[i].samples)
+        block = next(rests[behind], None)
+        if block is None:
+            running.discard(behind)
+        else:
+            ready[behind].push(block)
+            if all(fifo.started for fifo in ready):
+                yield _taken(ready)
+
+
+def _taken(ready: Sequence[Fifo]) -> list[np.ndarray]:
+    samples = min(fifo.samples for fifo in ready)
+    return [fifo.pop(samples) for fifo in ready]
 
 
 class Resampled:
