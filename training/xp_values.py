@@ -82,9 +82,7 @@ def value_of(key: str, text: str, defaults: dict[str, Any]) -> Any:
     if isinstance(default, str):
         value = _parsed(key, quoted(text))  # a signature such as 955717e8 is a word, not a number
         if key in CHOICES and value not in CHOICES[key]:
-            raise UserError(
-                f"{key}={value}: it must be {' or '.join(CHOICES[key])}; {did_you_mean(value, CHOICES[key])}"
-            )
+            raise UserError(f"{key}={value}: it must be {' or '.join(CHOICES[key])}")
         return value
     value = _parsed(key, text)
     if default is None:
