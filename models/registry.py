@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from models.demucs_config import DEMUCS, DEMUCS_V1, DEMUCS_V2, DemucsConfig, DemucsV1Config, DemucsV2Config
 from models.description import Description
 from models.spleeter_config import VARIANTS, SpleeterConfig
+from models.tasnet_config import TASNET, TasNetConfig
 from runtime.errors import UserError
 from runtime.nearest import did_you_mean
 
@@ -22,7 +24,13 @@ class Family:
     variants: dict[str, dict[str, Any]]
 
 
-FAMILIES: tuple[Family, ...] = (Family("models.spleeter", "Spleeter", SpleeterConfig, VARIANTS),)
+FAMILIES: tuple[Family, ...] = (
+    Family("models.spleeter", "Spleeter", SpleeterConfig, VARIANTS),
+    Family("models.demucs", "Demucs", DemucsConfig, DEMUCS),
+    Family("models.demucs_classic", "DemucsV1", DemucsV1Config, DEMUCS_V1),
+    Family("models.demucs_classic", "DemucsV2", DemucsV2Config, DEMUCS_V2),
+    Family("models.tasnet", "ConvTasNet", TasNetConfig, TASNET),
+)
 
 
 def names() -> list[str]:
