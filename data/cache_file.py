@@ -94,12 +94,15 @@ class CacheFile:
         self.about: dict = table
         self._checked: set[int] = set()
 
-    def read(self, k: int, window: slice, out: Sequence[np.ndarray]) -> None:
-        """Decode frames ``window`` of chunk ``k``: ``out`` has a float32 array ``[C, frames, …]`` for each track."""
+    def read(self, k: int, window: slice, out: Sequence[np.ndarray], first: int = 0) -> None:
+        """Decode frames ``window`` of chunk ``k``: ``out`` has a float32 array ``[C, frames, …]`` for each track.
+
+        The tracks before ``first`` are left out.
+        """
         self.verify(k)
-        stored = self._stored(k)
-        for track, scale in enumerate(self.chunks[k].scales):
-            self.payload.decode(stored[track, :, window], scale, out[track])
+        stored, scales = self._stored(k), self.chunks[k].scales
+        for track, x in enumerate(out, first):
+            self.payload.decode(stored[track, :, window], scales[track], x)
 
     def verify(self, k: int | None = None) -> None:
         """Compare the checksum of chunk ``k``, or of all, unless that has been done."""

@@ -28,9 +28,9 @@ class CacheSpec:
     ``kind`` is ``magnitude`` or ``waveform``. A waveform has no STFT: its frames are single samples, and
     ``frame_length``, ``frame_step`` and ``bins`` are 1 whatever is given. ``payload`` is a format of `data.payload`,
     the kind's first one if not given. ``stems`` are the targets in the order of the network's outputs; the mixture
-    comes before them. Chunks of ``chunk_seconds`` follow one another through the whole song, the last one moved back so
-    that it ends with the song; with ``chunks_per_song`` there are that many, spread evenly as in the original (they may
-    overlap or leave gaps).
+    comes before them; waveforms may have stems that only their data set knows. Chunks of ``chunk_seconds`` follow one
+    another through the whole song, the last one moved back so that it ends with the song; with ``chunks_per_song``
+    there are that many, spread evenly as in the original (they may overlap or leave gaps).
     UserError for values that cannot work.
     """
 
@@ -46,7 +46,8 @@ class CacheSpec:
     payload: str = ""
 
     def __post_init__(self) -> None:
-        known = tuple(canonical(stem) for stem in self.stems)
+        own = self.kind == "waveform"
+        known = tuple(canonical(stem) or (stem if own else None) for stem in self.stems)
         if not known or None in known or "mixture" in known or len(set(known)) < len(known):
             targets = ", ".join(CANONICAL[1:])
             raise UserError(f"stems {list(self.stems)}: choose different ones of {targets}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.stems import CANONICAL, canonical, parts_of
+from data.stems import ACCOMPANIMENT_PARTS, CANONICAL, canonical, parts_of
 from runtime.errors import UserError
 
 FORMAT = "paddlestems-index"
@@ -47,7 +47,15 @@ class Song:
 
     def has(self, stem: str) -> bool:
         """Whether the stem is a file of this song or a sum of its files."""
-        return parts_of(stem, self.sources) is not None
+        return self.parts(stem) is not None
+
+    def parts(self, stem: str) -> tuple[str, ...] | None:
+        """Stems with files whose sum is `stem`, None when it cannot be had; a missing mixture is the sum of all."""
+        parts = parts_of(stem, self.sources)
+        if parts is None and stem == "mixture":
+            whole = all(part in self.sources for part in ACCOMPANIMENT_PARTS)
+            return tuple(name for name in self.sources if not (whole and name == "accompaniment"))
+        return parts
 
 
 @dataclass(frozen=True)
@@ -193,10 +201,10 @@ def load_stem(
     """
     from dsp import audio, resample
 
-    known = canonical(stem)
+    known = stem if stem in song.sources else canonical(stem)  # a data set may have stems of its own, such as guitar
     if known is None:
         raise UserError(f"unknown stem {stem!r}; known are {', '.join(CANONICAL)}")
-    parts = parts_of(known, song.sources)
+    parts = song.parts(known)
     if parts is None:
         raise UserError(f"{song.folder}: has no {known}; its stems are {', '.join(sorted(song.sources))}")
     total: np.ndarray | None = None
