@@ -1,21 +1,13 @@
 """The pieces for cards against Paddle's own operators: by themselves on the CPU, and on the emulated card, where
 nothing of them, and nothing of a Spleeter's training step, may go to the host."""
 
-import os
-import re
-import shutil
-
 import paddle
 import pytest
 
 from models import card, onednn
 from models.spectrum import factors
 from tests.models.pieces import PIECES, agree, evaluate, inputs
-
-needs_compiler = pytest.mark.skipif(
-    not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")),
-    reason="the SDAA emulator needs a C++ compiler",
-)
+from tests.sdaa.cards import LOGGED, needs_compiler, on_card, on_host
 
 
 @pytest.fixture(autouse=True)
@@ -120,40 +112,17 @@ VARIANTS = [
 ]
 
 
-def on_host(log: str) -> list[str]:
-    """What went to the host, and in which part of the run."""
-    found, part = [], ""
-    for line in log.splitlines():
-        if line.startswith("now: "):
-            part = line[5:]
-        elif missing := re.search(r"missing sdaa kernel: (\w+)", line):
-            found.append(f"{part}: {missing[1]}")
-    return found
-
-
 @needs_compiler
 def test_nothing_of_the_pieces_goes_to_the_host():
-    from tests.sdaa.cards import on_card
-
-    done = on_card(ALL_PIECES, variables={"GLOG_v": "3"})
+    """Strict: nor may the host touch the card's memory. The last call has no kernel, to see that the log tells."""
+    control = "print('now: roll', file=sys.stderr, flush=True)\npaddle.roll(paddle.to_tensor([1.0, 2.0, 3.0]), 1)"
+    done = on_card(f"{ALL_PIECES}\npaddle.set_device('sdaa:0')\n{control}", strict=True, variables=LOGGED)
     assert f"agreed on {len(PIECES)}" in done.stdout
-    assert on_host(done.stderr) == []
-    told = on_card("print('now: roll', file=sys.stderr, flush=True)\npaddle.roll(paddle.ones([3]), 1)",
-                   variables={"GLOG_v": "3"})  # fmt: skip
-    assert on_host(told.stderr) == ["roll: roll"]
-
-
-@needs_compiler
-def test_nothing_of_the_pieces_touches_the_card_from_the_host():
-    from tests.sdaa.cards import on_card
-
-    assert "agreed" in on_card(ALL_PIECES, strict=True).stdout
+    assert on_host(done.stderr) == ["roll: roll"]
 
 
 @needs_compiler
 def test_mixed_precision():
-    from tests.sdaa.cards import on_card
-
     body = """
 from models import card
 from models.spectrum import STFT
@@ -174,17 +143,8 @@ print("agreed")
 
 
 @needs_compiler
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda each: " ".join(each[:2]))
-def test_nothing_of_a_step_of_spleeter_goes_to_the_host(variant):
-    from tests.sdaa.cards import on_card
-
-    done = on_card(f"VARIANTS = {[variant]}\n{STEP}", variables={"GLOG_v": "3"})
+def test_nothing_of_a_step_of_spleeter_goes_to_the_host():
+    """Strict as well."""
+    done = on_card(f"VARIANTS = {VARIANTS}\n{STEP}", strict=True, variables=LOGGED)
     assert "agreed" in done.stdout
     assert on_host(done.stderr) == []
-
-
-@needs_compiler
-def test_a_step_of_spleeter_in_strict_mode():
-    from tests.sdaa.cards import on_card
-
-    assert "agreed" in on_card(f"VARIANTS = {VARIANTS}\n{STEP}", strict=True).stdout

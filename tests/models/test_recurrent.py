@@ -1,14 +1,12 @@
 """Recurrent layers for cards against Paddle's own, by themselves on the CPU and on the emulated card."""
 
-import os
-import shutil
-
 import numpy as np
 import paddle
 import pytest
 from paddle import nn
 
 from models import card, recurrent
+from tests.sdaa.cards import LOGGED, needs_compiler, on_card, on_host
 
 OPTIONS = [
     {"direction": "bidirect", "num_layers": 2},
@@ -80,14 +78,8 @@ print("agreed")
 """
 
 
-@pytest.mark.skipif(
-    not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")),
-    reason="the SDAA emulator needs a C++ compiler",
-)
+@needs_compiler
 def test_nothing_goes_to_the_host():
-    from tests.models.test_card import on_host
-    from tests.sdaa.cards import on_card
-
-    done = on_card(ON_CARD, variables={"GLOG_v": "3"})
+    done = on_card(ON_CARD, variables=LOGGED)
     assert "agreed" in done.stdout
     assert on_host(done.stderr) == []
