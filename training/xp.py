@@ -103,15 +103,13 @@ def load(name: str, overrides: Sequence[str] = (), configs: Path = CONFIGS) -> E
         UserError: nothing is known of that signature; the configuration's files were edited since
     """
     argv = known_argv(name, root(overrides), configs)
-    if not overrides:
-        found = compose(argv, configs)
-        if found.signature != name:
-            raise UserError(
-                f"{name} has the signature {found.signature} now: files in {configs} were edited since it began; "
-                "undo that, and say what shall be otherwise on the command line or in a new file below variant/"
-            )
-        return found
-    return compose([*argv, *overrides], configs)
+    found = compose(argv, configs)
+    if found.signature != name:
+        raise UserError(
+            f"{name} has the signature {found.signature} now: files in {configs} were edited since it began; "
+            "undo that, and say what shall be otherwise on the command line or in a new file below variant/"
+        )
+    return compose([*argv, *overrides], configs) if overrides else found
 
 
 def known_argv(name: str, folder: Path, configs: Path = CONFIGS) -> list[str]:
@@ -166,9 +164,9 @@ def elsewhere(experiment: Experiment, places: Mapping[str, Any]) -> Experiment:
     return dataclasses.replace(experiment, cfg=cfg)
 
 
-def override(key: str, value: Any, configs: Path = CONFIGS) -> str:
-    """``key=value`` for a value of Python; names of files stay bare, as signatures are made of them."""
-    return f"{key}={value if key in groups(configs) else written(value)}"
+def override(key: str, value: Any) -> str:
+    """``key=value`` for a value of Python, as the command line has it."""
+    return f"{key}={written(value)}"
 
 
 def groups(configs: Path = CONFIGS) -> dict[str, list[str]]:

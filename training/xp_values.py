@@ -98,6 +98,10 @@ def written(value: Any) -> str:
     """A value as an override has it, so that `value_of` gives it back."""
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, str) and re.fullmatch(
+        r"(?!null$|true$|false$|inf$|nan$)[A-Za-z_./][\w./-]*", value, re.IGNORECASE
+    ):
+        return value  # cannot be taken for anything but a word
     return json.dumps(value, ensure_ascii=False)
 
 
