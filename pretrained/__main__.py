@@ -2,7 +2,7 @@
 
 import argparse
 
-from pretrained import catalogue, download
+from pretrained import catalogue, demucs, download
 from runtime import console
 from runtime.errors import UserError
 
@@ -20,16 +20,26 @@ def _list(options: argparse.Namespace) -> None:
         [", ".join(archive.networks), _state(archive, options.root), catalogue.release_url(f"{archive.name}.tar.gz")]
         for archive in catalogue.ARCHIVES
     ]
+    for name in demucs.names():
+        places = [demucs.place(signature, options.root) for signature in demucs.members(name)]
+        here = sum(path.is_file() for path in places)
+        rows.append([name, f"{here} of {len(places)} in {places[0].parent}", demucs.url(demucs.members(name)[0])])
     console.log(console.table(rows, ["networks", "weights", "address"]))
 
 
 def _download(options: argparse.Namespace) -> None:
-    archives = list(dict.fromkeys(catalogue.find(name) for name in options.names))
+    others = [name for name in options.names if not demucs.is_name(name)]
+    archives = list(dict.fromkeys(catalogue.find(name) for name in others))
+    signatures = [sig for name in options.names if name not in others for sig in demucs.members(name)]
+    if options.url and signatures:
+        raise UserError("--url is for archives of Spleeter: set DEMUCS_URL to a mirror of Demucs' weights")
     if options.url and len(archives) > 1:
         named = ", ".join(archive.name for archive in archives)
         raise UserError(f"--url gives addresses of one archive, but {named} are wanted: fetch them one by one")
     for archive in archives:
         console.log(f"{archive.name}: {download.fetch(archive, options.offline, options.root, options.url)}")
+    for signature in dict.fromkeys(signatures):
+        console.log(f"{signature}: {demucs.fetch(signature, options.offline, root=options.root)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(run=_list)
     fetching = actions.add_parser("download", help="fetch weights, verify and unpack them")
     fetching.add_argument(
-        "names", nargs="+", metavar="NAME", help="networks, such as spleeter_2stems or spleeter:2stems"
+        "names", nargs="+", metavar="NAME", help="networks, such as spleeter_2stems, htdemucs_ft or 955717e8"
     )
     fetching.add_argument("--offline", action="store_true", help="never use the network, only check what is here")
     fetching.add_argument(

@@ -152,7 +152,7 @@ def get_model(
     folder = None if repo is None else _repository(Path(repo))
     bags = _bags(folder or BAGS)
     if name in bags:
-        wanted, weights, segment = _read_bag(bags[name])
+        wanted, weights, segment = read_bag(bags[name])
     elif name in (_packages(folder) if folder else signatures()):
         wanted, weights, segment = [name], None, None
     else:
@@ -164,28 +164,41 @@ def get_model(
     return Bag.of([built[sig] for sig in wanted], weights, segment, name, [packages[sig] for sig in wanted])
 
 
-def fetch(signature: str, offline: bool = False, say: Callable[[str], None] = log) -> Path:
-    """The file of a published network, downloaded to ``demucs`` in the folder of published weights if it is not there.
+def members(name: str) -> list[str]:
+    """The signatures of the networks behind a published name, each once."""
+    return list(dict.fromkeys(read_bag(BAGS / f"{name}.yaml")[0])) if name in names() else [name]
 
-    The environment's DEMUCS_URL names a mirror of `ROOT_URL`.
+
+def url(signature: str) -> str:
+    """The address of a published network; the environment's DEMUCS_URL names a mirror of `ROOT_URL`."""
+    return os.environ.get("DEMUCS_URL", ROOT_URL).rstrip("/") + "/" + signatures()[signature]
+
+
+def place(signature: str, root: str | Path | None = None) -> Path:
+    """Where the file of a published network is kept: ``demucs`` in the folder of published weights."""
+    return root_folder(root) / "demucs" / Path(signatures()[signature]).name
+
+
+def fetch(
+    signature: str, offline: bool = False, say: Callable[[str], None] = log, root: str | Path | None = None
+) -> Path:
+    """The file of a published network, verified; downloaded if it is not there.
+
+    Raises:
+        UserError: damaged, not there while ``offline``, or no connection
     """
-    address = signatures()[signature]
-    target = root_folder() / "demucs" / Path(address).name
+    target, address = place(signature, root), url(signature)
     if target.is_file():
         _check(target)
         return target
-    url = os.environ.get("DEMUCS_URL", ROOT_URL).rstrip("/") + "/" + address
+    by_hand = f"fetch {address} on another machine and put it there"
     if offline:
-        raise UserError(
-            f"{target} is not there, and downloading is off: fetch {url} on another machine and put it there"
-        )
-    say(f"downloading {url}")
+        raise UserError(f"{target} is not there, and downloading is off: {by_hand}")
+    say(f"downloading {address}")
     try:
-        files.download([url], target, sha256=_checksum(target))
+        files.download([address], target, sha256=_checksum(target))
     except UserError as failure:
-        raise UserError(
-            f"{failure}. Without a connection, fetch {url} on another machine and put it at {target}"
-        ) from None
+        raise UserError(f"{failure}. Without a connection, {by_hand}") from failure
     return target
 
 
@@ -233,7 +246,8 @@ def _check(path: Path) -> None:
         )
 
 
-def _read_bag(path: Path) -> tuple[list[str], list[list[float]] | None, float | None]:
+def read_bag(path: Path) -> tuple[list[str], list[list[float]] | None, float | None]:
+    """Signatures, weights and segment (seconds) of a bag's file; `UserError` if it makes no sense."""
     import yaml
 
     try:
