@@ -63,8 +63,7 @@ def work(mode):
     if mode == "compute":
         results = [gradients(group), collectives(group)]
         if group.is_main:
-            print("RESULT", json.dumps(results))
-    elif mode == "disagree":
+            print("RESULT", json.dumps(results), flush=True)
         group.assert_same("sum of the weights", 0.5 + group.rank)
     elif mode == "death":
         if group.rank == 1:
@@ -81,27 +80,30 @@ console.run(main)
 """
 
 
-@pytest.fixture
-def run(tmp_path):
-    script = tmp_path / "door.py"
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory) -> dict[tuple[int, str], tuple[int, str, str]]:
+    """Status, stdout and stderr of the script in so many processes and a mode; all were started at once."""
+    folder = tmp_path_factory.mktemp("distributed")
+    script = folder / "door.py"
     script.write_text(DOOR.replace("{root!r}", repr(str(ROOT))))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-
-    def run(processes: int, mode: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(script), str(processes), mode, str(tmp_path / "logs")]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-
-    return run
-
-
-def result(done: subprocess.CompletedProcess) -> list:
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    return json.loads(done.stdout.partition("RESULT ")[2])
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = {}
+    for processes, mode in ((1, "compute"), (2, "compute"), (2, "death")):
+        command = [sys.executable, str(script), str(processes), mode, str(folder / mode)]
+        started[processes, mode] = subprocess.Popen(command, env=environment, **pipes)
+    said = {key: process.communicate(timeout=200) for key, process in started.items()}
+    return {key: (process.returncode, *said[key]) for key, process in started.items()}
 
 
-def test_two_processes_equal_one_on_the_joined_batch(run):
-    (one, alone), (two, together) = result(run(1, "compute")), result(run(2, "compute"))
+def result(said: str) -> list:
+    return json.loads(said.partition("RESULT ")[2])
+
+
+def test_two_processes_equal_one_on_the_joined_batch(launched):
+    status, out, err = launched[1, "compute"]
+    assert (status, err) == (0, "")
+    (one, alone), (two, together) = result(out), result(launched[2, "compute"][1])
     for name in ("gradients", "weights"):
         for first, second in zip(one[name], two[name], strict=True):
             np.testing.assert_allclose(first, second, rtol=2e-5, atol=2e-6)
@@ -113,17 +115,16 @@ def test_two_processes_equal_one_on_the_joined_batch(run):
     assert alone["sums"] == [[[0.1, 1e300], [0.0, -0.0]]] and alone["scalar"] == [0.5, 0]
 
 
-def test_processes_that_disagree_stop(run):
-    done = run(2, "disagree")
-    assert done.returncode == 1
+def test_processes_that_disagree_stop(launched):
+    """What they do last; it is all that they complain of."""
+    status, _, err = launched[2, "compute"]
     expected = "error: the processes disagree about the sum of the weights: 0.5 in process 0, 1.5 in process 1"
-    assert done.stderr.startswith(expected) and done.stderr.count("\n") == 1
+    assert status == 1 and err.startswith(expected) and err.count("\n") == 1
 
 
-def test_a_process_that_dies_in_the_middle_is_blamed(run):
-    done = run(2, "death")
-    assert done.returncode == 128 + signal.SIGKILL
-    assert "process 1 of 2 was killed by SIGKILL" in done.stderr
+def test_a_process_that_dies_in_the_middle_is_blamed(launched):
+    status, _, err = launched[2, "death"]
+    assert status == 128 + signal.SIGKILL and "process 1 of 2 was killed by SIGKILL" in err
 
 
 def test_one_process_needs_no_paddle():
