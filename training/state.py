@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from models.tensors import tensors
 from pretrained.loading import load_state
 from runtime.device import Device, is_host
 from runtime.errors import UserError
@@ -33,13 +34,13 @@ class State:
     Attributes:
         model: the bare network (not its data-parallel wrapper)
         optimizer: its optimiser
-        ema: moving average of the weights, or None
+        averages: moving averages of the weights by the name of their group in a checkpoint
         scaler: loss scale of mixed precision, or None
         step: updates so far, skipped ones included
         epoch, position: the pass over the data, and the batches (of all processes together) already taken from it
         bad_steps: updates skipped in a row
         validated_step, validated_epoch: when it was last validated
-        best, best_step: lowest validation loss so far and its step
+        best, best_step: lowest validation score so far and its step
         totals, counted: sums of the loss terms since the last record, and how many updates they hold
         history: one record a validation
         seconds: time spent training, over all sessions of the run
@@ -47,7 +48,7 @@ class State:
 
     model: paddle.nn.Layer
     optimizer: paddle.optimizer.Optimizer
-    ema: EMA | None = None
+    averages: dict[str, EMA] = field(default_factory=dict)
     scaler: paddle.amp.GradScaler | None = None
     step: int = 0
     epoch: int = 0
@@ -65,22 +66,22 @@ class State:
     @classmethod
     def begin(cls, cfg: Any, model: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer, device: Device) -> State:
         """Step 0 of what ``cfg.train`` asks for; there is no loss scale on the CPU, which has no mixed precision."""
-        average = EMA(model, cfg.train.ema) if cfg.train.ema else None
+        averages = {"ema": EMA(model, cfg.train.ema)} if cfg.train.ema else {}
         scaler = paddle.amp.GradScaler() if cfg.train.amp and not is_host(device.name) else None
-        return cls(model, optimizer, average, scaler)
+        return cls(model, optimizer, averages, scaler)
 
     def groups(self) -> dict[str, Arrays]:
         """Every array by group and stable name: what a checkpoint holds."""
         groups = {"model": model_arrays(self.model), "optimizer": optimizer_arrays(self.optimizer, self.model)}
-        if self.ema:
-            groups["ema"] = self.ema.arrays()
-        return groups
+        return groups | {name: average.arrays() for name, average in self.averages.items()}
 
     def numbers(self) -> dict[str, Any]:
         """Everything else, ready for JSON."""
         numbers = {name: getattr(self, name) for name in NUMBERS}
         if self.scaler:
             numbers["scaler"] = {k: _plain(v) for k, v in self.scaler.state_dict().items()}
+        if counts := {name: average.count for name, average in self.averages.items() if average.unbiased}:
+            numbers["averages"] = counts
         return numbers
 
     def restore(self, groups: Mapping[str, Arrays], numbers: Mapping[str, Any]) -> None:
@@ -93,12 +94,18 @@ class State:
             raise UserError(f"the state of the checkpoint has no {', '.join(missing)}: use another checkpoint")
         load_state(self.model, groups["model"], source="the arrays of the checkpoint")
         load_optimizer(self.optimizer, self.model, groups["optimizer"])
-        if self.ema:
-            self.ema.restore(groups["ema"])
+        for name, average in self.averages.items():
+            average.restore(groups[name], numbers.get("averages", {}).get(name, 0.0))
         if self.scaler and "scaler" in numbers:
             self.scaler.load_state_dict(_scaler_state(numbers["scaler"]))
         for name in NUMBERS:
             setattr(self, name, numbers[name])
+
+    def average(self, every: str) -> None:
+        """Takes the present weights into the averages of this kind, after a ``step`` or an ``epoch``."""
+        for average in self.averages.values():
+            if average.every == every:
+                average.update()
 
     def finish_step(self, losses: Mapping[str, float] | None, seconds: float) -> None:
         """Counts a step; ``losses`` is None if its update was skipped."""
@@ -110,12 +117,19 @@ class State:
             for name, value in losses.items():
                 self.totals[name] = self.totals.get(name, 0.0) + value
 
-    def record(self, valid: Mapping[str, float], lr: float) -> bool:
+    def record(self, valid: Mapping[str, Any], lr: float, score: float | None = None, always: bool = False) -> bool:
         """Adds a line to the history: mean training losses since the last one, and the validation scores.
 
+        Args:
+            valid: the scores
+            lr: learning rate
+            score: what decides which weights are the best; low is good. Without it the loss decides
+            always: the newest weights are the best whatever the score
+
         Returns:
-            Whether this is the best validation loss so far.
+            Whether these are the best weights so far.
         """
+        score = valid["loss"] if score is None else score
         train = {name: total / self.counted for name, total in self.totals.items()}
         self.history.append(
             {"step": self.step, "epoch": self.epoch, "lr": lr, "train": train, "valid": dict(valid)}
@@ -123,15 +137,15 @@ class State:
         )
         self.totals, self.counted = {}, 0
         self.validated_step, self.validated_epoch = self.step, self.epoch
-        better = math.isfinite(valid["loss"]) and (self.best is None or valid["loss"] < self.best)
+        better = always or (math.isfinite(score) and (self.best is None or score < self.best))
         if better:
-            self.best, self.best_step = valid["loss"], self.step
+            self.best, self.best_step = score, self.step
         return better
 
 
 def model_arrays(model: paddle.nn.Layer) -> Arrays:
     """Parameters and buffers of a network by structured name."""
-    return {name: value.numpy() for name, value in model.state_dict().items()}
+    return {name: value.numpy() for name, value in tensors(model).items()}
 
 
 def optimizer_arrays(optimizer: paddle.optimizer.Optimizer, model: paddle.nn.Layer) -> Arrays:

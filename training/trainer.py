@@ -22,7 +22,7 @@ from training.interrupts import StopRequests
 from training.journal import Journal
 from training.recipes import Recipe
 from training.schedule import learning_rate
-from training.state import State
+from training.state import Arrays, State
 from training.stream import Stream
 from training.validation import Validation
 
@@ -68,7 +68,7 @@ class Trainer:
 
     def update(self) -> None:
         """One step: the mean loss over ``accumulate`` batches of every process, one update of the weights."""
-        state, train = self.state, self.cfg.train
+        state, train, epoch = self.state, self.cfg.train, self.state.epoch
         began = time.perf_counter()
         batches = [self.stream.next() for _ in range(train.accumulate)]
         waited = time.perf_counter() - began
@@ -95,7 +95,9 @@ class Trainer:
         if state.scaler:
             state.scaler.update()
         self.optimizer.clear_grad()
-        state.finish_step(losses if finite else None, time.perf_counter() - began)
+        if state.epoch > epoch:
+            state.average("epoch")
+        state.finish_step(self._recorded(losses, norm) if finite else None, time.perf_counter() - began)
         self.journal.step(state, losses, rate, norm, (waited, time.perf_counter() - began))
 
     def _sync(self, last: bool) -> AbstractContextManager:
@@ -113,8 +115,11 @@ class Trainer:
             self.state.scaler.step(self.optimizer)
         else:
             self.optimizer.step()
-        if self.state.ema:
-            self.state.ema.update()
+        self.state.average("step")
+
+    def _recorded(self, losses: dict[str, float], norm: float) -> dict[str, float]:
+        """What of a step enters the history; ``norm`` is that of the gradient."""
+        return losses
 
     def _agree(self, results: list[dict[str, float]], norm: float) -> tuple[dict[str, float], bool]:
         """One exchange a step: the losses of the global batch, whether all are finite, and whether to stop."""
@@ -159,8 +164,7 @@ class Trainer:
             if self._finished():
                 self.journal.say("this run has come to its end before: --steps or --epochs makes it longer")
             while True:
-                if self._validation_due():  # also after a resume, when a signal came in the middle of it
-                    self._validate()
+                self._look_back()  # also after a resume, when a signal came in the middle of it
                 if self.stopping is not None or self._finished():
                     break
                 if state.step % train.save_every == 0 and state.step:
@@ -178,6 +182,11 @@ class Trainer:
         enough_steps = train.steps is not None and state.step >= train.steps
         return enough_steps or (train.epochs is not None and state.epoch >= train.epochs)
 
+    def _look_back(self) -> None:
+        """What is due between two steps: the validation."""
+        if self._validation_due():
+            self._validate()
+
     def _validation_due(self) -> bool:
         state, every = self.state, self.cfg.train.valid_every
         if self.validation is None:
@@ -194,13 +203,14 @@ class Trainer:
         better = self.state.record(scores, learning_rate(self.cfg.train, self.state.step))
         self.journal.record(self.state, better)
         if better:
-            self._write("best", only=("ema", "model") if self.state.ema else ("model",))
+            self._write("best", self._best_groups)
 
     def _measure(self) -> dict[str, float] | None:
         """Validation scores, the same on every process; None if it was asked to stop meanwhile."""
         state = self.state
         self._share_statistics()
-        with state.ema.applied() if state.ema else nullcontext():
+        averages = list(state.averages.values())
+        with averages[0].applied() if averages else nullcontext():
             scores = self.validation.run(state.model, self._asked_to_stop)
             if scores is not None and self.group.is_main:
                 self.journal.audio(state, self.listen, self.recipe.sample_rate)
@@ -236,15 +246,20 @@ class Trainer:
     def save(self) -> None:
         """Writes the whole state, unless this step is there already."""
         if self.saved_step != self.state.step:
-            self._write("checkpoints")
+            self._write("checkpoints", self.state.groups, self.cfg.train.keep)
             self.saved_step = self.state.step
 
-    def _write(self, kind: str, only: tuple[str, ...] | None = None) -> None:
+    def _best_groups(self) -> dict[str, Arrays]:
+        """The arrays of the weights that were judged, and the averaged ones' origin."""
+        groups = self.state.groups()
+        return {name: groups[name] for name in (*self.state.averages, "model")}
+
+    def _write(self, kind: str, groups: Callable[[], dict[str, Arrays]], keep: int | None = 1) -> None:
+        """Saves ``groups()`` below ``kind`` and removes all but the last ``keep`` there; None keeps all."""
         if self.group.is_main:
-            groups = self.state.groups()
-            groups = {name: groups[name] for name in only or groups}
-            path = checkpoint.save(self.folder / kind, groups, self.identity | self.state.numbers())
-            checkpoint.rotate(path.parent, 1 if kind == "best" else self.cfg.train.keep)
+            path = checkpoint.save(self.folder / kind, groups(), self.identity | self.state.numbers())
+            if keep:
+                checkpoint.rotate(path.parent, keep)
             self.journal.saved(path)
         self.group.barrier()
 
