@@ -311,11 +311,12 @@ def from_classic(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Options out of the constructor arguments of the first two generations, Conv-TasNet included.
 
     They count stems (``sources=4``, ``C=4``) where later ones name them, and segments in samples
-    (``segment_length``).
+    (``segment_length``). The first Conv-TasNet, which has ``C``, is mono unless it says otherwise.
     """
     options = dict(arguments)
     if "C" in options:
         options["sources"] = options.pop("C")
+        options.setdefault("audio_channels", 1)
     count = options.get("sources")
     if isinstance(count, int):
         options["sources"] = STEMS if count == len(STEMS) else tuple(f"source{k + 1}" for k in range(count))

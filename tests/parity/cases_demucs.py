@@ -16,7 +16,7 @@ def build(name: str, options: dict[str, Any], case: Case) -> Any:
     import pretrained
 
     model = models.create(name, **options)
-    trainable = sum(parameter.size for parameter in model.parameters())
+    trainable = sum(parameter.size for parameter in model.parameters() if not parameter.stop_gradient)
     if case.n_params and trainable != case.n_params:
         raise AssertionError(f"{trainable} trainable parameters, the reference has {case.n_params}")
     pretrained.load_reference_state(model, case.state)
@@ -68,17 +68,19 @@ def _demucs(case: Case) -> Any:
     return build("demucs", case.config, case)
 
 
-def _classic(name: str) -> Callable[[Case], Any]:
+def _classic(case: Case, name: str, **defaults: Any) -> Any:
     from models.demucs_config import from_classic
 
-    return lambda case: build(name, from_classic(case.config), case)
+    return build(name, {**defaults, **from_classic(case.config)}, case)
 
 
+_tasnet = partial(_classic, name="tasnet", X=8)  # the default of the class; the published network has 10
 _NETWORKS = {
     "demucs.Demucs": _demucs,
-    "demucs_v1.Demucs": _classic("demucs_v1"),
-    "demucs_v2.Demucs": _classic("demucs_v2"),
-    "demucs_v2.ConvTasNet": _classic("tasnet"),
+    "demucs_v1.Demucs": partial(_classic, name="demucs_v1"),
+    "demucs_v2.Demucs": partial(_classic, name="demucs_v2"),
+    "demucs_v1.ConvTasNet": _tasnet,
+    "demucs_v2.ConvTasNet": _tasnet,
 }
 CASES = {
     (arch, op): partial(run, create=create)
