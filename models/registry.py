@@ -8,6 +8,8 @@ from typing import Any
 
 from models.demucs_config import DEMUCS, DEMUCS_V1, DEMUCS_V2, DemucsConfig, DemucsV1Config, DemucsV2Config
 from models.description import Description
+from models.hdemucs_config import HDEMUCS, TORCH_HDEMUCS, HDemucsConfig, TorchHDemucsConfig
+from models.htdemucs_config import HTDEMUCS, HTDemucsConfig
 from models.spleeter_config import VARIANTS, SpleeterConfig
 from models.tasnet_config import TASNET, TasNetConfig
 from runtime.errors import UserError
@@ -30,6 +32,9 @@ FAMILIES: tuple[Family, ...] = (
     Family("models.demucs_classic", "DemucsV1", DemucsV1Config, DEMUCS_V1),
     Family("models.demucs_classic", "DemucsV2", DemucsV2Config, DEMUCS_V2),
     Family("models.tasnet", "ConvTasNet", TasNetConfig, TASNET),
+    Family("models.hdemucs", "HDemucs", HDemucsConfig, HDEMUCS),
+    Family("models.hdemucs", "TorchHDemucs", TorchHDemucsConfig, TORCH_HDEMUCS),
+    Family("models.htdemucs", "HTDemucs", HTDemucsConfig, HTDEMUCS),
 )
 
 
