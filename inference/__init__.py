@@ -5,7 +5,7 @@ import importlib
 _PLACES = {
     "apply_model": "inference.apply",
     "Cancelled": "inference.progress",
-    "Options": "inference.separator",
+    "Options": "inference.options",
     "Separator": "inference.separator",
     "SeparationReport": "inference.files",
 }

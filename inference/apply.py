@@ -99,14 +99,15 @@ def members(
     """
     crew = networks(model)
     weights = getattr(model, "weights", None) or [[1.0] * len(crew[0].description.sources)] * len(crew)
+    seconds = getattr(model, "segments", None) or [None] * len(crew)
     for each in crew:
         if each.description.eats != "waveform":
             raise UserError(f"{each.description.name} is not a network that separates waveforms")
     rate = crew[0].description.sample_rate
     delays = _drawn(len(crew), rate, shifts, seed) if offsets is None else _given(len(crew), rate, shifts, offsets)
     return [
-        Member(WaveNetwork.of(each, engine(each)), np.asarray(share, np.float64), own)
-        for each, share, own in zip(crew, weights, delays, strict=True)
+        Member(WaveNetwork.of(each, engine(each), length), np.asarray(share, np.float64), own)
+        for each, length, share, own in zip(crew, seconds, weights, delays, strict=True)
     ]
 
 

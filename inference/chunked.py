@@ -24,7 +24,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 
 class Song(Protocol):
-    """A mixture of ``samples`` samples that can be read anywhere."""
+    """A mixture of ``samples`` samples that can be read anywhere, by one thread."""
 
     samples: int
 
@@ -60,7 +60,7 @@ class WaveNetwork:
         run: computes
         sources, channels: how many
         sample_rate: Hz
-        segment: natural length of a chunk, samples
+        segment: natural length of a chunk, samples; a bag may choose another than the network's own
         valid_length: samples of a chunk -> samples to give the network
         fixed_length: whether it takes no more than ``segment`` samples
         name: for messages
@@ -76,19 +76,13 @@ class WaveNetwork:
     name: str = "the network"
 
     @classmethod
-    def of(cls, model: Any, run: Run) -> WaveNetwork:
-        """Of a network of the registry that eats waveforms, run by ``run``."""
+    def of(cls, model: Any, run: Run, seconds: float | None = None) -> WaveNetwork:
+        """Of a network of the registry that eats waveforms, run by ``run`` on chunks of ``seconds`` or its own."""
         facts = model.description
-        return cls(
-            run,
-            len(facts.sources),
-            facts.channels,
-            facts.sample_rate,
-            facts.segment,
-            model.valid_length,
-            facts.fixed_length,
-            facts.name,
-        )
+        own = seconds is None or seconds == facts.segment / facts.sample_rate
+        segment = facts.segment if own else int(facts.sample_rate * seconds)
+        rest = (facts.channels, facts.sample_rate, segment, model.valid_length, facts.fixed_length, facts.name)
+        return cls(run, len(facts.sources), *rest)
 
 
 @dataclass(frozen=True)
@@ -218,18 +212,14 @@ def _pass(song: Song, network: WaveNetwork, how: Chunking, delay: int) -> Iterat
 def _estimates(song: Song, run: Run, places: Sequence[tuple[int, int, int]], how: Chunking) -> Iterator[np.ndarray]:
     """Estimates of the chunks ``(start, samples, samples to give the network)``, in order."""
 
-    def computed(batch: Sequence[tuple[int, int, int]]) -> list[np.ndarray]:
-        inputs = [_centred(song, *place) for place in batch]
-        outputs = run(np.concatenate(inputs))
-        parts = np.split(outputs, len(batch))
-        return [_trimmed(part, count) for part, (_, count, _) in zip(parts, batch, strict=True)]
-
     with ExitStack() as stack:
         each = map if how.jobs == 1 else stack.enter_context(ThreadPoolExecutor(how.jobs, "separate")).map
         waiting = _batches(places, how.batch)
         while batches := list(islice(waiting, how.jobs)):
-            for estimates in each(computed, batches):
-                yield from estimates
+            inputs = [np.concatenate([_centred(song, *place) for place in batch]) for batch in batches]
+            for batch, outputs in zip(batches, each(run, inputs), strict=True):
+                for (_, count, _), estimate in zip(batch, np.split(outputs, len(batch)), strict=True):
+                    yield _trimmed(estimate, count)
 
 
 def _batches(places: Sequence[tuple[int, int, int]], most: int) -> Iterator[list[tuple[int, int, int]]]:

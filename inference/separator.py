@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dsp.stft import SpleeterSTFT
 from inference import engine as engines
-from inference.mwf import WienerStream
+from inference import methods
+from inference.apply import networks
+from inference.options import Options
 from inference.planning import DEFAULT_NAME, Plan
 from inference.planning import plan as make_plan
 from inference.progress import Cancel, Progress, Watch
-from inference.spectral import MASK_EXTENSIONS, MaskedStream, Spectral
 from inference.spool import SpooledFifo
-from inference.streams import Averaged, ChannelGroups, Delayed, Fifo, Resampled, Stream, channel_groups
+from inference.streams import ChannelGroups, Fifo, Resampled, Stream, channel_groups
 from runtime import device as devices
 from runtime.errors import UserError
 
@@ -27,50 +25,6 @@ if TYPE_CHECKING:
     from inference.files import SeparationReport
 
 BLOCK = 1 << 17  # samples handed on at a time
-MAX_SEGMENT = 600  # s; a call of the network takes memory in proportion, a gigabyte or two for so much
-MAX_SHIFT = 0.5  # s; the random delays of --shifts, as in Demucs
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to separate; everything but the network.
-
-    Attributes:
-        segment: s of one network input, rounded to 64 frames; None is the network's own (11.9 s)
-        overlap: share of a segment that overlaps the next, 0 … 0.95; predictions are cross-faded. None or 0: side by
-            side as in the original
-        shifts: average so many passes over randomly delayed copies of the song; 0 is a single pass without delay
-        seed: of the delays
-        mwf: multichannel Wiener filter instead of the ratio mask
-        mask_extension: ``zeros`` or ``average`` above the network's bins; None is what its configuration says
-        exponent: power of the magnitudes in the ratio mask; None is what its configuration says
-        batch: segments per call of the network; None is 1 on a CPU and 4 elsewhere
-    """
-
-    segment: float | None = None
-    overlap: float | None = None
-    shifts: int = 0
-    seed: int = 0
-    mwf: bool | None = None
-    mask_extension: str | None = None
-    exponent: float | None = None
-    batch: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.segment is not None and not 0 < self.segment <= MAX_SEGMENT:
-            raise UserError(f"segment={self.segment} must be positive, {MAX_SEGMENT} s of music per call at most")
-        if self.overlap is not None and not 0 <= self.overlap <= 0.95:
-            raise UserError(f"overlap={self.overlap} must lie in 0 … 0.95, a share of the segment")
-        if self.shifts < 0:
-            raise UserError(f"shifts={self.shifts} must not be negative")
-        if self.seed < 0:
-            raise UserError(f"seed={self.seed} must not be negative")
-        if self.exponent is not None and not 0 < self.exponent < math.inf:
-            raise UserError(f"exponent={self.exponent} must be a positive number")
-        if self.batch is not None and self.batch < 1:
-            raise UserError(f"batch={self.batch} must be at least 1")
-        if self.mask_extension not in (None, *MASK_EXTENSIONS):
-            raise UserError(f"mask_extension={self.mask_extension!r} is none of {', '.join(MASK_EXTENSIONS)}")
 
 
 class Separator:
@@ -113,12 +67,10 @@ class Separator:
         wishes = Options(**options)
         plan = name if isinstance(name, Plan) else make_plan(name, weights, offline)
         self.device = _activate(device, plan.network)
-        import models
-        import pretrained
+        from inference.loading import load
 
-        model = models.create(plan.network, **plan.model)
-        loaded = pretrained.load_weights(model, plan.weights)
-        self._set_up(model, wishes, plan.separation, engine, precision, loaded.hash)
+        loaded = load(plan)
+        self._set_up(loaded.model, wishes, plan.separation, engine, precision, loaded.hash)
         self.weights_path: Path | None = loaded.path
 
     @classmethod
@@ -144,24 +96,13 @@ class Separator:
     def _set_up(
         self, model: Any, wishes: Options, defaults: dict, engine: str, precision: str, weights_hash: str | None
     ) -> None:
-        facts = model.description
-        if facts.eats != "magnitude":
-            raise UserError(f"{facts.name} is not a network that separates magnitudes")
-        if facts.config["mask_channels"] != facts.channels:
-            raise UserError(f"{facts.name} predicts {facts.config['mask_channels']} channels from {facts.channels}")
-        self.name, self.sources = facts.name, tuple(facts.sources)
-        self.sample_rate, self.channels = facts.sample_rate, facts.channels
-        self.options = replace(
-            wishes,
-            mwf=_first(wishes.mwf, defaults.get("mwf"), False),
-            mask_extension=_first(wishes.mask_extension, defaults.get("mask_extension"), "zeros"),
-            exponent=_first(wishes.exponent, defaults.get("exponent"), 2.0),
-            batch=_first(wishes.batch, 1 if devices.is_host(self.device) else 4),
-        )
-        self._network = engines.build(model, engine, precision, self.device, weights_hash)
-        self.engine = self._network.name
+        running = methods.Running(engine, precision, self.device, weights_hash)
+        self._method = methods.choose(model, wishes, defaults, running)
+        facts = networks(model)[0].description
+        self.name = getattr(model, "name", facts.name)
+        self.sources, self.sample_rate, self.channels = tuple(facts.sources), facts.sample_rate, facts.channels
+        self.options, self.engine = self._method.options, self._method.engine
         self.weights_hash = weights_hash
-        self._how = _spectral(facts, self.options)
 
     def separate(
         self,
@@ -247,9 +188,9 @@ class Separator:
         Without ``keep_mixture`` the second is an array of the right shape without meaning.
         """
         stream = self._build(channels, self.sample_rate if sample_rate is None else sample_rate, scratch)
-        watch = Watch(total, progress, cancel)
-        # the Wiener filter holds everything back until it has heard the whole song
-        mixture = SpooledFifo(channels, scratch) if self.options.mwf and keep_mixture else Fifo()
+        waits = self._method.waits
+        watch = Watch(total, progress, cancel, self._method.reading)
+        mixture = SpooledFifo(channels, scratch) if waits and keep_mixture else Fifo()
 
         def deliver(stems: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             watch.gave(stems.shape[-1])
@@ -276,29 +217,21 @@ class Separator:
 
     def scratch_bytes(self, samples: int, channels: int, sample_rate: int) -> int:
         """Disk space that a song of this size takes in the ``scratch`` folder of `stream` meanwhile."""
-        if not self.options.mwf:
+        if not self._method.waits:
             return 0
-        how, passes = self._how, max(1, self.options.shifts) * len(channel_groups(channels, self.channels))
-        values = 1 + how.sources * how.bins / how.stft.frame_step  # a sample, and its share of the magnitudes
-        return int(4 * samples * (channels + values * passes * how.channels * self.sample_rate / sample_rate))
+        values = self._method.spooled * len(channel_groups(channels, self.channels)) * self.sample_rate / sample_rate
+        return int(4 * samples * (channels + values))
 
     def _build(self, channels: int, rate: int, scratch: Path | None) -> Stream:
-        """The pipeline for one song: channel groups, resampling, shifted passes, separation."""
+        """The pipeline for one song: channel groups, resampling, separation."""
         groups = channel_groups(channels, self.channels)
-        delays = _delays(self.options, self.sample_rate)
         lanes = []
         for _ in groups:
-            passes = [Delayed(self._pass(scratch), delay) if delay else self._pass(scratch) for delay in delays]
-            lane: Stream = passes[0] if len(passes) == 1 else Averaged(passes)
+            lane = self._method.stream(scratch)
             if rate != self.sample_rate:
                 lane = Resampled(lane, rate, self.sample_rate, self.channels, len(self.sources))
             lanes.append(lane)
         return ChannelGroups(lanes, groups, self.channels)
-
-    def _pass(self, scratch: Path | None) -> Stream:
-        if self.options.mwf:
-            return WienerStream(self._network, self._how, folder=scratch)
-        return MaskedStream(self._network, self._how)
 
 
 def _activate(device: str, network: str) -> str:
@@ -310,34 +243,3 @@ def _activate(device: str, network: str) -> str:
     chosen = devices.select(device, network)
     devices.activate(chosen)
     return chosen.name
-
-
-def _spectral(facts: Any, options: Options) -> Spectral:
-    config = facts.config
-    segment = config["segment_frames"]
-    if options.segment is not None:
-        unit = 64 * config["frame_step"] / facts.sample_rate  # the network halves time six times
-        segment = 64 * max(1, round(options.segment / unit))
-    return Spectral(
-        stft=SpleeterSTFT(config["frame_length"], config["frame_step"], workers=engines.threads()),
-        sources=len(facts.sources),
-        channels=facts.channels,
-        bins=config["frequency_bins"],
-        segment=segment,
-        hop=max(1, round(segment * (1 - (options.overlap or 0)))),
-        batch=options.batch,
-        exponent=options.exponent,
-        extension=options.mask_extension,
-        threads=engines.threads(),
-    )
-
-
-def _delays(options: Options, rate: int) -> Sequence[int]:
-    if not options.shifts:
-        return (0,)
-    longest = int(MAX_SHIFT * rate)
-    return np.random.default_rng(options.seed).integers(0, longest, options.shifts, endpoint=True).tolist()
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)

@@ -43,6 +43,11 @@ class Spool:
         count = self._file.readinto(data)
         return np.frombuffer(data, np.float32)[: count // 4].reshape(-1, *self._row)
 
+    def read_at(self, row: int, rows: int) -> np.ndarray:
+        """``rows`` rows ``[n, *row]`` from ``row`` on, fewer at the end."""
+        self._file.seek(row * self._values * 4)
+        return self.read(rows)
+
     def close(self) -> None:
         """Give the disk space back."""
         self._file.close()

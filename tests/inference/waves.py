@@ -41,7 +41,7 @@ class FakeWave:
         """``[B, C, N] -> [B, S, C, N]``: two filters whose strength follows the level and the position."""
         samples = mix.shape[-1]
         self.lengths.append(samples)
-        level = np.sqrt((mix**2).mean(axis=(1, 2), keepdims=True)) + 0.1
+        level = np.tanh(np.sqrt((mix**2).mean(axis=(1, 2), keepdims=True))) + 0.1
         ramp = np.linspace(0.5, 1.5, samples, dtype=np.float32)
         one = mix * level * ramp * np.float32(self.gain)
         return np.stack([one, mix - one[..., ::-1]], axis=1).astype(np.float32)

@@ -1,0 +1,140 @@
+"""The two ways to separate: with masks from a network on magnitudes, or by a network on waveforms.
+
+A separator has one of them and does not know which. What they have in common is `Method`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from dsp.stft import SpleeterSTFT
+from inference import engine as engines
+from inference.apply import members, networks
+from inference.chunked import Chunking, draw_delays
+from inference.mwf import WienerStream
+from inference.options import Options
+from inference.spectral import MaskedStream, Spectral
+from inference.streams import Averaged, Delayed, Stream
+from inference.waveform import WaveStream
+from runtime import device as devices
+from runtime.errors import UserError
+
+
+class Method(Protocol):
+    """How the songs of one separator are separated.
+
+    Attributes:
+        options: as asked for, with everything that was left open filled in
+        engine: what runs the network, as text
+        waits: whether nothing comes out before the song is over
+        reading: share of the work that is done when the song has been read
+        spooled: numbers kept on disk for each sample of a channel group, while the song waits
+    """
+
+    options: Options
+    engine: str
+    waits: bool
+    reading: float
+    spooled: float
+
+    def stream(self, folder: Path | None) -> Stream:
+        """A stream for one song, on the network's channels at its sample rate; ``folder`` is for what waits."""
+        ...
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs the network: the arguments of `inference.engine.build`."""
+
+    engine: str
+    precision: str
+    device: str
+    weights_hash: str | None = None
+
+
+def choose(model: Any, wishes: Options, defaults: dict, running: Running) -> Method:
+    """The method for a network or a bag; ``defaults`` are the separation of its configuration.
+
+    Raises:
+        UserError: no network that separates, wishes that do not suit it, or an engine that it does not have
+    """
+    facts = networks(model)[0].description
+    if facts.eats == "waveform":
+        return Waveforms(model, wishes, running)
+    if facts.eats == "magnitude":
+        return Masks(model, wishes, defaults, running)
+    raise UserError(f"{facts.name} is not a network that separates music")
+
+
+class Masks:
+    """Ratio masks or a Wiener filter from the magnitudes that a network predicts."""
+
+    def __init__(self, model: Any, wishes: Options, defaults: dict, running: Running):
+        facts = model.description
+        if facts.config["mask_channels"] != facts.channels:
+            raise UserError(f"{facts.name} predicts {facts.config['mask_channels']} channels from {facts.channels}")
+        self.options = wishes.for_magnitudes(defaults, devices.is_host(running.device))
+        self._network = engines.build(model, running.engine, running.precision, running.device, running.weights_hash)
+        self.engine = self._network.name
+        self._how = how = _spectral(facts, self.options)
+        self._delays = draw_delays(np.random.default_rng(wishes.seed), facts.sample_rate, self.options.shifts)
+        self.waits, self.reading = bool(self.options.mwf), 0.5
+        passes = len(self._delays) * how.channels
+        self.spooled = passes * (1 + how.sources * how.bins / how.stft.frame_step)  # a sample, and its magnitudes
+
+    def stream(self, folder: Path | None) -> Stream:
+        """See `Method`: all shifted passes side by side."""
+        passes = [Delayed(self._pass(folder), delay) if delay else self._pass(folder) for delay in self._delays]
+        return passes[0] if len(passes) == 1 else Averaged(passes)
+
+    def _pass(self, folder: Path | None) -> Stream:
+        if self.options.mwf:  # the filter holds everything back until it has heard the whole song
+            return WienerStream(self._network, self._how, folder=folder)
+        return MaskedStream(self._network, self._how)
+
+
+class Waveforms:
+    """A network on waveforms, or a bag of them, on the mixture normalised as a whole."""
+
+    waits = True  # the normalisation needs the whole song
+    reading = 0.02
+
+    def __init__(self, model: Any, wishes: Options, running: Running):
+        if running.precision != "float32":
+            raise UserError(f"networks on waveforms run in float32 only: leave --precision {running.precision} out")
+        options = self.options = wishes.for_waveforms()
+        self._how = Chunking(options.split, options.segment, options.overlap, 1.0, options.batch, options.jobs)
+        built = {id(each): engines.EagerEngine(each) for each in networks(model)}  # a bag may list one twice
+        self._members = members(model, lambda each: built[id(each)], options.shifts, options.seed)
+        for member in self._members:
+            self._how.size(member.network)  # tells of a segment that is too long
+        self.engine = "eager"
+        self.spooled = self._members[0].network.channels
+
+    def stream(self, folder: Path | None) -> Stream:
+        """See `Method`."""
+        return WaveStream(self._members, self._how, folder)
+
+
+def _spectral(facts: Any, options: Options) -> Spectral:
+    config = facts.config
+    segment = config["segment_frames"]
+    if options.segment is not None:
+        unit = 64 * config["frame_step"] / facts.sample_rate  # the network halves time six times
+        segment = 64 * max(1, round(options.segment / unit))
+    return Spectral(
+        stft=SpleeterSTFT(config["frame_length"], config["frame_step"], workers=engines.threads()),
+        sources=len(facts.sources),
+        channels=facts.channels,
+        bins=config["frequency_bins"],
+        segment=segment,
+        hop=max(1, round(segment * (1 - options.overlap))),
+        batch=options.batch,
+        exponent=options.exponent,
+        extension=options.mask_extension,
+        threads=engines.threads(),
+    )
