@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -110,7 +111,9 @@ class EagerEngine:
 class ProgramEngine:
     """The exported network; any batch size and any number of frames that the network allows.
 
-    Threads may share it and take turns, for its input and output tensors are there once.
+    Threads may share it and take turns: one thread of its own runs the program for all of them. The working memory of
+    oneDNN belongs to a thread, so that each further one would cost some 200 MiB for a network of the released size, and
+    PaddlePaddle 3.0 cannot run one program in several threads. The result has the same bits in any thread.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class ProgramEngine:
         say: Callable[[str], None] = log,
     ):
         self.name = "program" if precision == "float32" else f"program {precision}"
-        self._turn = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "program")  # ends with the engine
         key = program_key(model, weights_hash)
         try:
             self._predictor = _cached_predictor(model, key, precision, say)
@@ -132,8 +135,7 @@ class ProgramEngine:
                 self._predictor = _predictor(Path(folder), precision)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        with self._turn:
-            return _run(self._predictor, batch)
+        return self._thread.submit(_run, self._predictor, batch).result()
 
 
 def device_in_force() -> str:

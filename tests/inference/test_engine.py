@@ -1,7 +1,9 @@
 """The exported program: equal to eager mode, cached, and never in the way."""
 
+import gc
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,18 @@ def test_program_equals_eager(cache, small_model, magnitudes):
     one = program(magnitudes[:1, :, :64])
     assert one.shape == (1, 2, 2, 64, 192)
     np.testing.assert_allclose(one, eager(magnitudes[:1, :, :64]), rtol=0, atol=1e-5)
+
+
+def test_a_program_has_one_thread_which_ends_with_it(cache, small_model, magnitudes):
+    before = set(threading.enumerate())
+    program = engine.build(small_model, "program")
+    for _ in range(2):
+        program(magnitudes)
+    (thread,) = set(threading.enumerate()) - before
+    del program
+    gc.collect()
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_export_leaves_the_model_alone(cache, small_model, magnitudes):
