@@ -57,20 +57,28 @@ class Journal:
         speed = count * self.segments_per_step / seconds
         left = max(self.last_step - state.step, 0) * seconds / count
         console.log(
-            f"step {state.step:>{len(str(self.last_step))}}/{self.last_step}  epoch {state.epoch + 1}  {scores(mean)}  "
-            f"lr {lr:.2e}  norm {norm:.3g}  {speed:.3g} segments/s  "
+            f"step {state.step:>{len(str(self.last_step))}}/{self.last_step}  "
+            f"epoch {state.epoch + (state.position > 0)}  "
+            f"{self._said(mean)}  lr {lr:.2e}  norm {norm:.3g}  {speed:.3g} segments/s  "
             f"data {waiting:.0%} compute {1 - waiting:.0%}  {duration(left)} left"
         )
         self._curves("train", mean | {"lr": lr, "norm": norm, "segments_per_second": speed}, state.step)
 
+    def _said(self, losses: Mapping[str, float]) -> str:
+        """Mean losses as the console shows them."""
+        return scores(losses)
+
     def record(self, state: State, better: bool) -> None:
         """After a validation that entered the history."""
         if self.speaks:
-            line = state.history[-1]
-            mark = "best so far" if better else f"best {state.best:.5g} at step {state.best_step}"
-            console.log(f"step {state.step}  validation {scores(line['valid'])}  ({mark})")
+            console.log(self._verdict(state, better))
             self._write_history(state)
-            self._curves("valid", line["valid"], state.step)
+            self._curves("valid", state.history[-1]["valid"], state.step)
+
+    def _verdict(self, state: State, better: bool) -> str:
+        """The line about a validation."""
+        mark = "best so far" if better else f"best {state.best:.5g} at step {state.best_step}"
+        return f"step {state.step}  validation {scores(state.history[-1]['valid'])}  ({mark})"
 
     def unrecorded(self, valid: Mapping[str, float] | None) -> None:
         """The validation after the last step, when none was due: it is no part of the run's history."""
@@ -103,10 +111,11 @@ class Journal:
             self.writer.close()
             self.writer = None
 
-    def _curves(self, kind: str, values: Mapping[str, float], step: int) -> None:
+    def _curves(self, kind: str, values: Mapping[str, Any], step: int) -> None:
         if self.writer:
             for name, value in values.items():
-                self.writer.add_scalar(f"{kind}/{name}", value, step)
+                if isinstance(value, float):
+                    self.writer.add_scalar(f"{kind}/{name}", value, step)
 
     def _write_history(self, state: State) -> None:
         with atomic_write(self.folder / "history.jsonl", "w") as handle:
