@@ -1,7 +1,6 @@
 """Two nodes on this machine: two launchers that train one run, by hand, on emulated cards, and as a batch job."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,11 +12,12 @@ import numpy as np
 import pytest
 
 from runtime import checkpoint
+from tests.sdaa.cards import needs_compiler
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "run_scripts/run_spleeter.py"
 SUBMIT = "run_scripts/cluster/submit.py"
-STEPS = 100
+STEPS = 60
 
 
 def started(*arguments, environment: dict[str, str] | None = None) -> subprocess.Popen:
@@ -26,12 +26,11 @@ def started(*arguments, environment: dict[str, str] | None = None) -> subprocess
     return subprocess.Popen([sys.executable, *map(str, arguments)], cwd=ROOT, env=variables, **pipes)
 
 
-@pytest.fixture
-def master() -> str:
-    """An address that nobody uses now."""
+def together() -> list:
+    """Flags of two nodes that meet at an address that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return f"localhost:{probe.getsockname()[1]}"
+        return ["--nnodes", 2, "--master", f"localhost:{probe.getsockname()[1]}"]
 
 
 def said(process: subprocess.Popen, status: int = 0) -> str:
@@ -42,7 +41,7 @@ def said(process: subprocess.Popen, status: int = 0) -> str:
 
 def training(folder: Path, model: str, *more, device: str = "cpu", steps: int = STEPS) -> list:
     data = ["--dataset", f"{folder}/dataset", f"data.cache={folder}/cache", "--model-dir", f"{folder}/{model}"]
-    every = ["train.valid_every=0", "train.save_every=100000", "train.log_every=1"]
+    every = ["train.valid_every=100000", "train.save_every=100000", "train.log_every=1"]
     return [
         SCRIPT,
         "-m",
@@ -70,36 +69,31 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    """Songs, index and cache, and a run of two processes on one node."""
-    folder = tmp_path_factory.mktemp("cluster")
-    said(started("-m", "data.synthetic", folder / "dataset", "--songs", 3, "--test", 0, "--seconds", 4.5))
-    said(started("preprocess.py", "--dataset", folder / "dataset", "-j", 1))
-    data = ["--dataset", f"{folder}/dataset", f"data.cache={folder}/cache"]
-    said(started(SCRIPT, "-m", "process_data", "-c", "spleeter/tiny", "--device", "cpu", "-npn", 1, *data))
-    said(started(*training(folder, "one", "-npn", 2)))
-    return folder
+def nodes_said(place) -> list[str]:
+    """What two nodes said that trained the run ``two``; meanwhile two processes of one node trained ``one``."""
+    one = started(*training(place, "one", "-npn", 2))
+    command = training(place, "two", *together())
+    nodes = [started(*command) for _ in range(2)]
+    said(one)
+    return sorted(map(said, nodes), key=len, reverse=True)  # whoever listens first is first
 
 
-def test_two_nodes_train_the_run_that_two_processes_train(place, master):
-    together = ["--nnodes", 2, "--master", master]
-    nodes = [started(*training(place, "two", *together)) for _ in range(2)]
-    texts = sorted(map(said, nodes), key=len, reverse=True)  # whoever listens first is first
-    assert "2 a process × 2 processes" in texts[0] and "finished at step 100" in texts[0]
-    assert "processes 1 to 1 run here" in texts[1] and "step" not in texts[1]
+def test_two_nodes_train_the_run_that_two_processes_train(place, nodes_said):
+    assert "2 a process × 2 processes" in nodes_said[0] and f"finished at step {STEPS}" in nodes_said[0]
+    assert "processes 1 to 1 run here" in nodes_said[1] and "step" not in nodes_said[1]
     assert_same(weights(place, "one"), weights(place, "two"))
     (run,) = (path.parent.name for path in (place / "two").rglob("config.yaml"))
     assert (place / "one" / "spleeter" / "tiny" / run).is_dir()  # the same run, however it is spread
 
 
-def test_a_batch_job_on_two_nodes_is_preempted_and_goes_on(place):
+def test_a_batch_job_on_two_nodes_is_preempted_and_goes_on(place, nodes_said):
     jobs = place / "jobs"
     command = ["--", "python", *training(place, "job")]
     job = started(SUBMIT, "--local", "--nodes", 2, "--folder", jobs, *command)
     number = int(job.stdout.readline().split()[1].rstrip(":"))
     log = jobs / f"{number}_0_log.out"
     deadline = time.monotonic() + 100
-    while not (log.exists() and "step   3/" in log.read_text()) and time.monotonic() < deadline:
+    while not (log.exists() and "step  3/" in log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(number, signal.SIGTERM)
     assert f"job {number}: status 0" in said(job)
@@ -108,20 +102,17 @@ def test_a_batch_job_on_two_nodes_is_preempted_and_goes_on(place):
     assert_same(weights(place, "one"), weights(place, "job"))
 
 
-@pytest.mark.skipif(not (os.environ.get("CXX") or shutil.which("g++")), reason="the SDAA emulator needs a C++ compiler")
-def test_two_nodes_with_a_card_each(place, master):
+@needs_compiler
+def test_two_nodes_with_a_card_each(place):
+    """They train what two cards of one node train."""
     from sdaa_emulator import environment
 
-    short = {"device": "sdaa", "steps": 8}
-    said(started(*training(place, "cards", "-npn", 2, **short), environment=environment(cards=2)))
-    nodes = []
+    short, cards, meeting = {"device": "sdaa", "steps": 8}, environment(cards=2), together()
+    runs = [started(*training(place, "cards", "-npn", 2, **short), environment=cards)]
     for card in (0, 1):
-        variables = environment(cards=2) | {"SDAA_VISIBLE_DEVICES": str(card)}
-        together = ["--nnodes", 2, "--master", master, "--node-rank", card]
-        words = training(place, "card each", *together, **short)
-        nodes.append(started(*words, environment=variables))
-    assert "device: sdaa:0" in said(nodes[0])
-    said(nodes[1])
+        command = training(place, "card each", *meeting, "--node-rank", card, **short)
+        runs.append(started(*command, environment=cards | {"SDAA_VISIBLE_DEVICES": str(card)}))
+    assert "device: sdaa:0" in [said(run) for run in runs][1]
     assert_same(weights(place, "cards"), weights(place, "card each"))
 
 

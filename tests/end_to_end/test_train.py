@@ -33,17 +33,6 @@ def python(*arguments, status: int = 0, **environment) -> subprocess.CompletedPr
     return done
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    """Songs, index and cache, made by the commands."""
-    folder = tmp_path_factory.mktemp("training")
-    python("-m", "data.synthetic", folder / "dataset", "--songs", 6, "--test", 1, "--seconds", 4.5)
-    python("preprocess.py", "--dataset", folder / "dataset", "-j", 1)
-    done = python(SCRIPT, "-m", "process_data", "-npn", 1, *settings(folder))
-    assert "train: 4 songs" in done.stdout and "valid: 1 songs" in done.stdout
-    return folder
-
-
 def settings(folder: Path, model: str = "model") -> list[str]:
     data = ["--dataset", f"{folder}/dataset", f"data.cache={folder}/cache"]
     return ["-c", "spleeter/tiny", "--device", "cpu", *data, "--model-dir", f"{folder}/{model}"]
