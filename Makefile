@@ -7,10 +7,10 @@ OLDEST ?= .venv-3.0.0
 SONG   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo emulator test test-matrix lint bench clean
+.PHONY: help install demo emulator test test-matrix test-originals lint bench clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.base  ## create .venv with what running needs
 
@@ -26,6 +26,9 @@ test: $(VENV)/.dev  ## the whole test suite
 test-matrix: $(VENV)/.dev $(OLDEST)/.dev  ## the suite on the newest and on the oldest supported PaddlePaddle (3.0.0), emulator included
 	$(RUN) -m pytest
 	$(OLDEST)/bin/python -m pytest
+
+test-originals: $(VENV)/.dev $(VENV)/.bench  ## what needs the originals beside ours: installs PyTorch and Demucs into .venv
+	$(RUN) -m pytest tests/inference/test_originals.py tests/pretrained
 
 lint: $(VENV)/.dev  ## style and formatting, without changing anything
 	$(BIN)/ruff check .
