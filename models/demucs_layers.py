@@ -1,7 +1,7 @@
 """Layers of the Demucs family: PyTorch's convolutions, activations and initial weights.
 
-Weights have PyTorch's names and layouts; on an SDAA card every layer keeps to the card's own kernels
-(:mod:`models.card`).
+Weights have PyTorch's names and layouts. Convolutions are computed by oneDNN in eager mode on the CPU
+(:mod:`models.onednn`); on an SDAA card every layer keeps to the card's own kernels (:mod:`models.card`).
 """
 
 import math
@@ -13,7 +13,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from models import card
+from models import card, onednn
 
 _ZERO = nn.initializer.Constant(0.0)
 
@@ -45,9 +45,9 @@ class Conv1d(_Convolution):
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        if self.weight.shape[2] == self.stride == self.groups == 1 and not self.padding:
-            y = paddle.matmul(self.weight.squeeze(2), x)  # Paddle's convolution would copy its input first
-            return y if self.bias is None else y + self.bias.unsqueeze(1)
+        if self.groups == 1 and onednn.usable(x):
+            ends, steps, dilation = (0, 0, self.padding, self.padding), (1, self.stride), (1, self.dilation)
+            return onednn.conv2d(_row(x), _row(self.weight), self.bias, steps, ends, dilation).squeeze(2)
         return card.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
@@ -59,7 +59,15 @@ class ConvTranspose1d(_Convolution):
         self.stride, self.padding = stride, padding
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if onednn.usable(x):
+            ends = (0, 0, self.padding, self.padding)
+            return onednn.conv2d_transpose(_row(x), _row(self.weight), self.bias, (1, self.stride), ends).squeeze(2)
         return card.conv1d_transpose(x, self.weight, self.bias, self.stride, self.padding)
+
+
+def _row(x: paddle.Tensor) -> paddle.Tensor:
+    """A signal as a picture of one row."""
+    return x.unsqueeze(2)
 
 
 class Conv2d(_Convolution):
@@ -80,6 +88,9 @@ class Conv2d(_Convolution):
         self.stride, self.padding, self.dilation, self.groups = list(stride), list(padding), list(dilation), groups
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if self.groups == 1 and onednn.usable(x):
+            how = tuple(self.stride), _ends(self.padding), tuple(self.dilation)
+            return onednn.conv2d(x, self.weight, self.bias, *how)
         return card.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
@@ -99,7 +110,15 @@ class ConvTranspose2d(_Convolution):
         self.stride, self.padding = list(stride), list(padding)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if onednn.usable(x):
+            return onednn.conv2d_transpose(x, self.weight, self.bias, tuple(self.stride), _ends(self.padding))
         return card.conv2d_transpose(x, self.weight, self.bias, self.stride, self.padding)
+
+
+def _ends(padding: Sequence[int]) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right."""
+    height, width = padding
+    return height, height, width, width
 
 
 CONVOLUTIONS = (Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d)
