@@ -200,12 +200,11 @@ class MultiWrap(nn.Layer):
         kind: :class:`EncoderLayer` or :class:`DecoderLayer`
         arguments: of the layer
         shares: where the bands end, of all frequencies; the last band ends with them
-        last: of a decoder, without activation
     """
 
-    def __init__(self, kind: type, arguments: dict[str, Any], shares: tuple[float, ...], last: bool = False):
+    def __init__(self, kind: type, arguments: dict[str, Any], shares: tuple[float, ...]):
         super().__init__()
-        self.shares, self.last = (*shares, 1), last
+        self.shares, self.last = (*shares, 1), arguments.get("last", False)
         shape = replace(arguments["shape"], pad=False, margin=0)
         self.stride, self.kernel = shape.stride, shape.kernel
         arguments = {**arguments, "shape": shape} | ({"last": True} if kind is DecoderLayer else {})
