@@ -28,13 +28,14 @@ from runtime import checkpoint
 from runtime.console import log
 from runtime.device import is_host
 from runtime.errors import UserError
-from runtime.files import atomic_folder, read_json, write_json
+from runtime.files import atomic_folder, cache_folder, read_json, write_json
 
 ENGINES = ("auto", "program", "eager")
 PRECISIONS = ("float32", "bf16")
 _FORMAT = 1  # raise it when programs exported before must not be used any more
 _KEPT = 8  # programs in the cache; the least recently used ones go first
 _TOLERANCE = 1e-4  # of the largest output: what tells a wrong operator from rounding
+_FOLDER = "programs"  # where they are below the user's own folder for what can be made again
 _PROGRAM, _PARAMETERS, _FACTS = "network.json", "network.pdiparams", "facts.json"
 
 
@@ -129,7 +130,7 @@ class ProgramEngine:
         try:
             self._predictor = _cached_predictor(model, key, precision, say)
         except OSError as error:
-            say(f"the exported program is not kept: {cache_folder()} cannot be written ({error.strerror})")
+            say(f"the exported program is not kept: {cache_folder(_FOLDER)} cannot be written ({error.strerror})")
             with tempfile.TemporaryDirectory(prefix="paddlestems-") as folder:
                 export(model, Path(folder))
                 self._predictor = _predictor(Path(folder), precision)
@@ -143,11 +144,6 @@ def device_in_force() -> str:
     import paddle
 
     return paddle.get_device()
-
-
-def cache_folder() -> Path:
-    """Where exported programs are kept."""
-    return Path(os.environ.get("PADDLESTEMS_CACHE") or Path.home() / ".cache" / "paddlestems" / "programs")
 
 
 def threads() -> int:
@@ -211,7 +207,7 @@ def export(model: Any, folder: Path) -> None:
 
 
 def _cached_predictor(model: Any, key: str, precision: str, say: Callable[[str], None]) -> Any:
-    folder = cache_folder() / key
+    folder = cache_folder(_FOLDER) / key
     damage = "files are missing or cut short" if folder.exists() and not _complete(folder) else None
     if damage is None and folder.exists():
         try:
