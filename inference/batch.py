@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsp import audio
-from inference import files, naming, planning
+from inference import files, levels, naming, planning, repository
 from inference.files import SeparationReport
 from runtime import console
 from runtime.errors import UserError
@@ -27,8 +27,14 @@ def separate_all(options: Namespace) -> int:
 
     A file that cannot be done is reported, the others are done, and the status is 1.
     """
+    if options.list_models:
+        console.log(repository.listing(options.repo))
+        return 0
+    if not options.inputs:
+        raise UserError("the following arguments are required: FILE|FOLDER (see --help)", status=2)
     started = time.perf_counter()
     problems: list[UserError] = []
+    options.format, options.bitrate = file_format(options)
     inputs = audio.audio_files(options.inputs, problems, leave_out=options.output or _OUTPUT)
     if not inputs:
         for problem in problems[:-1]:
@@ -65,7 +71,9 @@ def _jobs(
 ) -> tuple[naming.Selection, dict[Path, dict[str, Path]]]:
     """What is to be written, and the files of every input; all that can be wrong with the wishes shows here."""
     stems = None if options.stems is None else [name.strip() for name in options.stems.split(",")]
-    selection = naming.select(plan.description.sources, stems, options.two_stems, options.residual)
+    sources = plan.description.sources
+    selection = naming.select(sources, stems, options.two_stems, options.residual, options.other_method)
+    levels.check_clip_mode(options.clip_mode, selection)
     extension = audio.suffix(options.format)[1:]
     jobs = {path: naming.targets(path, output, selection.names, extension, options.filename) for path in inputs}
     naming.refuse_collisions(jobs)
@@ -103,6 +111,8 @@ def _separator(plan: planning.Plan, options: Namespace) -> Separator:
         seed=options.seed,
         mwf=options.mwf,
         mask_extension=options.mask_extension,
+        split=options.split,
+        jobs=max(1, options.jobs),
     )
     console.log(f"weights: {separator.name}, {separator.weights_path} ({separator.weights_hash})")
     console.log(f"engine: {separator.engine}")
@@ -114,11 +124,25 @@ def _separator(plan: planning.Plan, options: Namespace) -> Separator:
 def _plan(options: Namespace) -> planning.Plan:
     """The network that was asked for; without a wish the run trained last, else the published two stems."""
     name = options.name
-    if name is None and options.weights is None:
+    if name is None and options.weights is None and options.repo is None:
         name = planning.newest_run() or planning.DEFAULT_NAME
         why = "trained last" if isinstance(name, Path) else "published; nothing was trained below model/"
         console.log(f"network: {name} ({why})")
-    return planning.plan(name, options.weights, options.offline)
+    return planning.plan(name, options.weights, options.offline, options.repo)
+
+
+def file_format(options: Namespace) -> tuple[str, str | None]:
+    """Format and bit rate, out of our own flags and those of Demucs. UserError for what contradicts itself."""
+    deep = options.int24 or options.float32
+    if options.format is not None and deep:
+        raise UserError("--format says it all: leave --int24 and --float32 out", status=2)
+    if (options.mp3 and deep) or (options.flac and options.float32):
+        raise UserError("--int24 is for wav and flac, --float32 for wav: leave it out, or --mp3 and --flac", status=2)
+    if options.mp3:
+        return "mp3", options.bitrate or f"{options.mp3_bitrate}k"
+    wave = "float32" if options.float32 else "wav24" if options.int24 else "wav16"
+    flac = "flac24" if options.int24 else "flac"
+    return options.format or (flac if options.flac else wave), options.bitrate
 
 
 def _one(
@@ -138,6 +162,7 @@ def _one(
                 options.offset,
                 options.duration,
                 progress=lambda share: bar.update(int(share * 100) - bar.n),
+                clip_mode=options.clip_mode,
             )
     except UserError as error:
         console.complain(str(error) if str(path) in str(error) else f"{path}: {error}", 1)
@@ -152,6 +177,8 @@ def _sentence(report: SeparationReport) -> str:
     text = f"{report.input}: {report.duration:.1f} s in {report.elapsed:.1f} s"
     if report.gain_db:
         text += f"; all stems {report.gain_db:.2f} dB so that none clips"
+    if quieter := [f"{name} {gain:.2f} dB" for name, gain in report.gains_db.items() if gain]:
+        text += f"; rescaled so that they do not clip: {', '.join(quieter)}"
     if any(report.clipped.values()):
         text += f"; {sum(report.clipped.values())} samples limited"
     written = [Path(name) for name in report.outputs.values()]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dsp import audio
+from inference.levels import check_clip_mode, choose_gains, decibels, finished, needs_peaks
 from inference.naming import DEFAULT_TEMPLATE, Selection, select, targets
 from inference.spool import BlockSpool
 from runtime.errors import UserError
@@ -34,6 +35,7 @@ class SeparationReport:
         sample_rate, channels, samples: of the input's part that was separated, and of every output
         duration: s of music; elapsed: s it took; real_time_factor: elapsed / duration
         gain_db: the one gain that all outputs got so that none clips; 0 is none
+        gains_db: gain of each output, where ``clip_mode`` gave them gains of their own
         peaks: largest magnitude of each output before that gain
         clipped: samples of each output that had to be limited nevertheless
         outputs: output name -> file
@@ -49,6 +51,7 @@ class SeparationReport:
     elapsed: float = 0.0
     real_time_factor: float | None = None
     gain_db: float = 0.0
+    gains_db: dict[str, float] = field(default_factory=dict)
     peaks: dict[str, float] = field(default_factory=dict)
     clipped: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
@@ -68,6 +71,7 @@ def separate_file(
     duration: float | None = None,
     progress: Callable[[float], None] | None = None,
     cancel: Callable[[], bool] | None = None,
+    clip_mode: str | None = None,
 ) -> SeparationReport:
     """Separate a file, or ``duration`` seconds of it from ``offset`` on, into files below the folder ``output``.
 
@@ -77,6 +81,7 @@ def separate_file(
         template: names of the files, see `inference.naming.targets`
         selection: which stems to write; all of them by default
         progress, cancel: as in `Separator.separate`
+        clip_mode: what Demucs does against clipping, instead of one common gain: see `inference.levels`
 
     The outputs have the input's length, sample rate and channels. Where an output would clip, all of them get one
     common gain, stated in the report. Files appear under their names when all of them are complete.
@@ -89,6 +94,7 @@ def separate_file(
     path, output = Path(path), Path(output)
     info = audio.probe(path)
     selection = selection or select(separator.sources)
+    check_clip_mode(clip_mode, selection)
     files = targets(path, output, selection.names, audio.suffix(format)[1:], template)
     check_excerpt(offset, duration)
     start, frames = _range(path, info, offset, duration)
@@ -112,7 +118,7 @@ def separate_file(
     )
     gathered = (_gather(stems, mixture, selection) for stems, mixture in blocks)
     try:
-        peaks, gain = _write(gathered, writers, selection.residual, bits, output)
+        peaks, gains = _write(gathered, writers, selection.residual, bits, output, clip_mode)
     except OSError as error:
         lost = f"the stems of {path} could not be written to {output} ({error.strerror or error})"
         raise UserError(f"{lost}: free some space or choose another folder") from error
@@ -126,7 +132,8 @@ def separate_file(
         duration=seconds,
         elapsed=elapsed,
         real_time_factor=elapsed / seconds if seconds else None,
-        gain_db=float(20 * np.log10(gain)),
+        gain_db=0.0 if clip_mode else decibels(gains[0]),
+        gains_db=dict(zip(files, map(decibels, gains), strict=True)) if clip_mode else {},
         peaks=dict(zip(files, peaks.tolist(), strict=True)),
         clipped={name: writer.clipped for name, writer in zip(files, writers, strict=True)},
         outputs={name: str(file) for name, file in files.items()},
@@ -140,14 +147,19 @@ def _bytes_per_value(bits: int | None) -> int:
 
 
 def _write(
-    blocks: Iterable[np.ndarray], writers: Sequence[audio.AudioWriter], residual: bool, bits: int | None, folder: Path
-) -> tuple[np.ndarray, float]:
-    """Encode blocks ``[K, C, n]``, a writer for each of K; returns the largest magnitudes ``[K]`` and the common gain.
+    blocks: Iterable[np.ndarray],
+    writers: Sequence[audio.AudioWriter],
+    residual: bool,
+    bits: int | None,
+    folder: Path,
+    clip_mode: str | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Encode blocks ``[K, C, n]``, a writer for each of K; returns the largest magnitudes and the gains, each ``[K]``.
 
-    ``bits`` is 32 for floats, which cannot clip and are written at once. For everything else the largest magnitude of
-    the whole song decides on the gain, so the blocks wait in a file in ``folder``.
+    ``bits`` is 32 for floats, which cannot clip. Where the largest magnitude of the whole song decides on the gains,
+    the blocks wait in a file in ``folder``.
     """
-    peaks, gain = np.zeros(len(writers)), 1.0
+    peaks, gains = np.zeros(len(writers)), np.ones(len(writers))
 
     def watched() -> Iterator[np.ndarray]:
         for block in blocks:
@@ -156,19 +168,19 @@ def _write(
 
     with ExitStack() as stack:
         ready = watched()
-        if bits != 32:
+        if needs_peaks(clip_mode, bits):
             spool = stack.enter_context(closing(BlockSpool(folder)))
             for block in ready:
                 spool.write(block)
-            gain = _common_gain(peaks.max(), bits)
-            ready = (block * np.float32(gain) for block in spool) if gain != 1 else iter(spool)
+            gains = choose_gains(peaks, bits, clip_mode)
+            ready = iter(spool)
         for writer in writers:
             stack.enter_context(writer)
         pool = stack.enter_context(ThreadPoolExecutor(len(writers)))  # ends before the writers do
         for block in ready:
-            final = _with_residual(block, bits) if residual else block
+            final = finished(block, gains, bits, residual, clip_mode)
             list(pool.map(audio.AudioWriter.write, writers, final))
-    return peaks, gain
+    return peaks, gains
 
 
 def check_excerpt(offset: float, duration: float | None) -> None:
@@ -219,31 +231,7 @@ def _gather(stems: np.ndarray, mixture: np.ndarray, selection: Selection) -> np.
     return np.stack([*parts, mixture] if selection.residual else parts)
 
 
-def _with_residual(block: np.ndarray, bits: int | None) -> np.ndarray:
-    """Replace the mixture, the last of ``[K, C, n]``, by what the others leave of it.
-
-    For integer formats the others are rounded first: then the numbers in the files sum to the rounded mixture.
-    """
-    if bits in (16, 24):
-        block[:-1] = _quantised(block[:-1], bits)
-    block[-1] -= block[:-1].sum(axis=0)
-    return block
-
-
-def _quantised(x: np.ndarray, bits: int) -> np.ndarray:
-    """The values that a file of so many bits holds; exact in float32 up to 24 bits."""
-    steps = np.float32(2 ** (bits - 1))
-    return np.clip(np.rint(x * steps), -steps, steps - 1) / steps
-
-
 def _peaks(block: np.ndarray, residual: bool) -> np.ndarray:
     """Largest magnitude of each output of ``[K, C, n]``."""
     rows = [*block[:-1], block[-1] - block[:-1].sum(axis=0)] if residual else block
     return np.array([max(row.max(initial=0), -row.min(initial=0)) for row in rows])
-
-
-def _common_gain(peak: float, bits: int | None) -> float:
-    """Factor that brings ``peak`` to full scale if rounding it would not fit the format, else 1."""
-    ceiling = 1 - 2.0 ** (1 - bits) if bits else 1.0
-    tolerance = 2.0**-bits if bits else 0.0  # half a step is rounded away
-    return ceiling / peak if peak > ceiling + tolerance else 1.0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inference.planning import Plan
+from models.tensors import tensors
+from runtime import checkpoint
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,23 @@ class Loaded:
 
 
 def load(plan: Plan) -> Loaded:
-    """Build the network of a plan. Raises UserError for weights that are missing or of another network."""
+    """Build the network or the bag of a plan. Raises UserError for weights that are missing or of another network."""
     import models
     import pretrained
 
+    if plan.bag is not None:
+        bag = pretrained.get_model(plan.bag, plan.repo, offline=True)  # the plan was made with the files at hand
+        return Loaded(bag, plan.weights if len(bag.models) == 1 else plan.weights.parent, _hash(bag))
     model = models.create(plan.network, **plan.model)
     weights = pretrained.load_weights(model, plan.weights)
     return Loaded(model, weights.path, weights.hash)
+
+
+def _hash(bag: Any) -> str:
+    """Identifies the networks of a bag with their weights in the mean."""
+    each = {id(model): model for model in bag.models}
+    hashes = {key: checkpoint.weights_hash({k: v.numpy() for k, v in tensors(m).items()}) for key, m in each.items()}
+    if len(bag.models) == 1:
+        return hashes[id(bag.models[0])]
+    facts = [[hashes[id(model)] for model in bag.models], list(map(list, bag.weights)), list(bag.segments)]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

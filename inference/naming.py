@@ -14,6 +14,7 @@ from runtime.nearest import did_you_mean
 
 DEFAULT_TEMPLATE = "{track}/{stem}.{ext}"
 FORMATS = ("wav16", "wav24", "float32", "flac", "flac24", "mp3", "ogg", "m4a")  # of dsp.audio, which is slow to import
+OTHERS = ("none", "add", "minus")
 FIELDS = ("track", "stem", "ext", "trackext", "filename", "instrument", "codec", "foldername", "folder")
 _LONGEST = 255  # bytes of a name in a folder, on all usual file systems
 _TELLING_APART = (  # templates to propose, in this order, where the one in use gives two songs the same name
@@ -26,30 +27,50 @@ _TELLING_APART = (  # templates to propose, in this order, where the one in use 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which files a song becomes: output name -> indices of the network's sources that are summed in it."""
+    """Which files a song becomes: output name -> indices of the network's sources that are summed in it.
+
+    ``residual`` adds the mixture minus all of them, under the name ``rest``.
+    """
 
     outputs: Mapping[str, tuple[int, ...]]
     residual: bool = False
+    rest: str = "residual"
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all files, the residual last."""
-        return (*self.outputs, "residual") if self.residual else tuple(self.outputs)
+        return (*self.outputs, self.rest) if self.residual else tuple(self.outputs)
 
 
 def select(
-    sources: Sequence[str], stems: Iterable[str] | None = None, two_stems: str | None = None, residual: bool = False
+    sources: Sequence[str],
+    stems: Iterable[str] | None = None,
+    two_stems: str | None = None,
+    residual: bool = False,
+    other: str = "add",
 ) -> Selection:
-    """Outputs of a network with these ``sources``: all, the ``stems`` named, or ``two_stems`` and ``no_<it>``.
+    """Outputs of a network with these ``sources``: all, the ``stems`` named, or ``two_stems`` and its complement.
 
-    The singular ``vocal`` and ``instrumental`` of the two-track data sets are understood. ``residual`` adds the mixture
-    minus everything that is written. Raises UserError for a stem that the network does not have.
+    ``other`` is what the complement is: ``add`` writes the sum of the other stems as ``no_<it>``, ``minus`` the mixture
+    minus the stem as ``minus_<it>``, ``none`` nothing. The singular ``vocal`` and ``instrumental`` of the two-track
+    data sets are understood. ``residual`` adds the mixture minus everything that is written. Raises UserError for a
+    stem that the network does not have.
     """
+    if other not in OTHERS:
+        raise UserError(f"--other-method {other} is none of {', '.join(OTHERS)}")
+    if two_stems is None and other != "add":
+        raise UserError("--other-method says what the complement of --two-stems is: name that stem")
     if stems is not None and two_stems is not None:
         raise UserError("--stems and --two-stems exclude each other: name the stems, or one stem and its complement")
     if two_stems is not None:
         chosen = _index(two_stems, sources)
         others = tuple(i for i in range(len(sources)) if i != chosen)
+        if other == "minus":
+            if residual:
+                raise UserError("--residual is what --other-method minus writes: leave one of them out")
+            return Selection({sources[chosen]: (chosen,)}, True, f"minus_{sources[chosen]}")
+        if other == "none":
+            return Selection({sources[chosen]: (chosen,)}, residual)
         return Selection({sources[chosen]: (chosen,), f"no_{sources[chosen]}": others}, residual)
     indices = range(len(sources)) if stems is None else [_index(name, sources) for name in stems]
     if not indices:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pretrained
+from inference import repository
 from models import Description, registry
+from pretrained import demucs
+from pretrained.package import is_package, read_package
 from runtime import checkpoint
 from runtime.errors import UserError
+from runtime.nearest import nearest
 
 DEFAULT_NAME = "spleeter_2stems"
+_EXPERIMENTS = "xps"  # folder of Demucs' experiments, which are named by their signatures alone
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,9 @@ class Plan:
         separation: defaults of the configuration: exponent, mask_extension, mwf
         weights: what `pretrained.load_weights` reads
         label: short name for folders: the network, or configuration and signature of a run
+        bag: name of a bag or signature of the Demucs family; network, model and weights are then those of the first
+            of its networks
+        repo: folder to look for it in, instead of what is published
     """
 
     network: str
@@ -32,6 +40,8 @@ class Plan:
     label: str
     model: Mapping[str, Any] = field(default_factory=dict)
     separation: Mapping[str, Any] = field(default_factory=dict)
+    bag: str | None = None
+    repo: str | None = None
 
     @property
     def description(self) -> Description:
@@ -39,23 +49,32 @@ class Plan:
         return registry.describe(self.network, **self.model)
 
 
-def plan(name: str | Path | None = None, weights: str | Path | None = None, offline: bool = False) -> Plan:
+def plan(
+    name: str | Path | None = None,
+    weights: str | Path | None = None,
+    offline: bool = False,
+    repo: str | Path | None = None,
+) -> Plan:
     """Make a plan.
 
     Args:
-        name: a network of the registry, or a checkpoint, run folder or folder of runs of ours; None: what ``weights``
-            say, else `DEFAULT_NAME`
-        weights: path of the weights; None is the run's own or the published ones, downloaded when needed
+        name: a network of the registry, a bag or signature of the Demucs family, or a checkpoint, run folder, folder of
+            runs of ours, or package; None: what ``weights`` say, else `DEFAULT_NAME`
+        weights: path of the weights; None is the name's own or the published ones, downloaded when needed
         offline: never download
+        repo: folder of packages and bags, in which ``name`` is looked for instead
 
     Raises:
         UserError: unknown network, no such weights, or weights whose configuration says they are of another network
     """
-    if name is not None and (folder := _checkpoint_at(Path(name))):
-        return _from_checkpoint(folder, Path(weights) if weights else folder)
-    network = registry.resolve(str(name)) if name is not None else None
-    if weights is not None and (folder := _checkpoint_at(Path(weights))):
-        found = _from_checkpoint(folder, folder)
+    if repo is not None:
+        return _of_bag(name, weights, offline, repo)
+    if name is not None and (found := _at(Path(name))):
+        return replace(found, weights=Path(weights)) if weights else found
+    if name is not None and weights is None and demucs.is_name(str(name)):
+        return _of_bag(name, weights, offline, repo)
+    network = _network(str(name)) if name is not None else None
+    if weights is not None and (found := _at(Path(weights))):
         if network not in (None, found.network):
             raise UserError(f"{weights} holds weights of {found.network}, not of {network}")
         return found
@@ -64,19 +83,48 @@ def plan(name: str | Path | None = None, weights: str | Path | None = None, offl
     return Plan(network, path, label=network)
 
 
+def _network(name: str) -> str:
+    """The registry's name; the error for an unknown one considers the bags, too."""
+    near = nearest(name, demucs.names(), 0.8)
+    try:
+        return registry.resolve(name)
+    except UserError:
+        if near is None:
+            raise
+        raise UserError(f"there is no network called {name!r}; did you mean {near}?") from None
+
+
+def _of_bag(name: str | Path | None, weights: str | Path | None, offline: bool, repo: str | Path | None) -> Plan:
+    if name is None:
+        raise UserError(f"--repo {repo} needs the name of a bag or a signature, which -n gives")
+    if weights is not None:
+        raise UserError("--repo and --weights exclude each other: a repository has its own weights")
+    bag, place = str(name), None if repo is None else str(repo)
+    if bag == demucs.UNTRAINED and repo is None:
+        return Plan("hdemucs", Path(bag), bag, {"channels": 4}, bag=bag)
+    first = repository.files(bag, repo, offline)[0]
+    package = read_package(first)
+    return Plan(package.network, first, bag, dict(package.options), bag=bag, repo=place)
+
+
 def newest_run(root: str | Path = "model") -> Path | None:
     """The checkpoint that was trained last below ``root``, or None if nothing was trained there."""
     trained = next(Path(root).rglob(f"step-*/{checkpoint.STATE}"), None)
     return checkpoint.newest(root) if trained else None
 
 
-def _checkpoint_at(path: Path) -> Path | None:
+def _at(path: Path) -> Plan | None:
+    """The plan of a package, checkpoint, run or folder of runs at this place, if there is one."""
+    if is_package(path):
+        package = read_package(path)
+        return Plan(package.network, path, path.stem.partition("-")[0], dict(package.options))
     if (path / checkpoint.STATE).is_file():
-        return path
-    return checkpoint.best(path) or checkpoint.latest(path) or newest_run(path)
+        return _from_checkpoint(path)
+    folder = checkpoint.best(path) or checkpoint.latest(path) or newest_run(path)
+    return _from_checkpoint(folder) if folder else None
 
 
-def _from_checkpoint(folder: Path, weights: Path) -> Plan:
+def _from_checkpoint(folder: Path) -> Plan:
     state = checkpoint.read_state(folder)
     config = state.get("config") or {}
     network = state.get("network") or config.get("network")
@@ -84,5 +132,5 @@ def _from_checkpoint(folder: Path, weights: Path) -> Plan:
         raise UserError(f"{folder} does not say which network it is of: name the network and give this as the weights")
     run = folder.resolve().parents[1]
     known = config and folder.parent.name in ("best", "checkpoints")
-    label = f"{run.parent.name}-{run.name}" if known else network
-    return Plan(network, weights, label, config.get("model") or {}, config.get("separation") or {})
+    label = f"{run.parent.name if run.parent.name != _EXPERIMENTS else network}-{run.name}" if known else network
+    return Plan(network, folder, label, config.get("model") or {}, config.get("separation") or {})

@@ -35,13 +35,15 @@ class Separator:
     ``residual=True`` the stems sum to the mixture.
 
     Args:
-        name: a network of the registry (``spleeter_2stems``, ``spleeter:4stems-16kHz`` …), or a run folder or
-            checkpoint, whose configuration says which network it is; None leaves that to ``weights``
+        name: a network of the registry (``spleeter_2stems``, ``spleeter:4stems-16kHz`` …), a bag or signature of the
+            Demucs family (``htdemucs_ft``, ``955717e8`` …), or a package, run folder or checkpoint, whose configuration
+            says which network it is; None leaves that to ``weights``
         weights: path of the weights; None is the run's own, or the published ones, downloaded when needed
         device: a name that `runtime.device.select` understands
         engine: auto, program or eager, see `inference.engine`
         precision: float32, or bf16 (program on a CPU)
         offline: never download
+        repo: folder of packages and bags of the Demucs family in which ``name`` is looked for
         options: the attributes of `Options`
 
     Attributes:
@@ -62,10 +64,11 @@ class Separator:
         engine: str = "auto",
         precision: str = "float32",
         offline: bool = False,
+        repo: str | Path | None = None,
         **options: Any,
     ):
         wishes = Options(**options)
-        plan = name if isinstance(name, Plan) else make_plan(name, weights, offline)
+        plan = name if isinstance(name, Plan) else make_plan(name, weights, offline, repo)
         self.device = _activate(device, plan.network)
         from inference.loading import load
 

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from inference import Separator
 from inference.planning import newest_run, plan
@@ -54,7 +55,7 @@ def test_published_names(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="downloading is off"):
         plan("spleeter:4stems-16kHz", offline=True)
     weights = tmp_path / "w.safetensors"
-    weights.touch()
+    save_file({"x": np.zeros(1)}, weights)
     found = plan("spleeter:4stems-16kHz", weights)
     assert (found.network, found.label, found.weights) == ("spleeter_4stems_16khz", "spleeter_4stems_16khz", weights)
     with pytest.raises(UserError, match="did you mean"):
