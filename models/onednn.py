@@ -29,7 +29,6 @@ _SRC, _DST, _WEIGHTS, _BIAS = 1, 17, 33, 41
 _DIFF_SRC, _DIFF_DST, _DIFF_WEIGHTS, _DIFF_BIAS = 129, 145, 161, 169
 _LAYOUT_QUERY = {_SRC: 129, _DIFF_SRC: 130, _WEIGHTS: 131, _DIFF_WEIGHTS: 132, _DST: 133, _DIFF_DST: 134}
 _INPUTS = {_SRC, _WEIGHTS, _BIAS, _DIFF_DST}
-_LIBRARY_ALLOCATES = ctypes.c_void_p(2**64 - 1)
 _Dims = ctypes.c_int64 * 12
 _FEW = 4  # channels; the library works in blocks of 16, and some of its kernels are slow when most of a block is empty
 
@@ -53,6 +52,7 @@ def _library() -> ctypes.CDLL | None:
         return None
     library.dnnl_version.restype = ctypes.POINTER(_Version)
     library.dnnl_primitive_desc_query_md.restype = ctypes.c_void_p
+    library.dnnl_memory_desc_get_size.restype = ctypes.c_size_t
     return library if library.dnnl_version().contents.major == 3 else None
 
 
@@ -114,6 +114,11 @@ def _memory(layout: _Handle | ctypes.c_void_p, data: ctypes.c_void_p | None) -> 
     return _Handle("memory", "dnnl_memory_create", layout, _engine(), data)
 
 
+def _point(memory: _Handle, tensor: paddle.Tensor) -> None:
+    """Lets a memory of the library be that of a tensor."""
+    _library().dnnl_memory_set_data_handle(memory.value, ctypes.c_void_p(tensor.data_ptr()))
+
+
 class _Step:
     """One primitive bound to its memories."""
 
@@ -136,6 +141,7 @@ class _Operation:
         self.lock = threading.Lock()  # the memories are this object's, so one call at a time
         self.outer = {argument: _memory(layout, None) for argument, layout in plain.items()}
         self.inner = dict(self.outer)
+        self.blocked: list[tuple[_Handle, int]] = []  # memories in the library's own layouts, and their sizes in bytes
         before, after = [], []
         for argument, query in _LAYOUT_QUERY.items():
             if argument not in plain:
@@ -143,7 +149,8 @@ class _Operation:
             wanted = ctypes.c_void_p(_library().dnnl_primitive_desc_query_md(descriptor.value, query, 0))
             if _library().dnnl_memory_desc_equal(wanted, plain[argument].value):
                 continue
-            self.inner[argument] = _memory(wanted, _LIBRARY_ALLOCATES)
+            self.inner[argument] = _memory(wanted, None)
+            self.blocked.append((self.inner[argument], _library().dnnl_memory_desc_get_size(wanted)))
             pair = (plain[argument], wanted), (self.outer[argument], self.inner[argument])
             layouts, memories = pair if argument in _INPUTS else (pair[0][::-1], pair[1][::-1])
             create = "dnnl_reorder_primitive_desc_create"
@@ -152,10 +159,13 @@ class _Operation:
         self.steps = [*before, _Step(descriptor, self.inner), *after]
 
     def __call__(self, tensors: dict[int, paddle.Tensor]) -> None:
+        # borrowed from Paddle for the call: kept, the buffers of all shapes would take several times a network's memory
+        buffers = [paddle.empty([size], dtype="uint8") for _, size in self.blocked]
         with self.lock:
             for argument, tensor in tensors.items():
-                pointer = ctypes.c_void_p(tensor.data_ptr())
-                _library().dnnl_memory_set_data_handle(self.outer[argument].value, pointer)
+                _point(self.outer[argument], tensor)
+            for (memory, _), buffer in zip(self.blocked, buffers, strict=True):
+                _point(memory, buffer)
             for step in self.steps:
                 step.run()
 
