@@ -6,12 +6,14 @@ their number changes nothing. Pitch and tempo are changed one segment at a time,
 """
 
 from collections.abc import Collection
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from data.sampler import generator
+from dsp.repitch import repitch
 from runtime.errors import UserError
 
 BATCH = 4  # stream of random numbers: changes of a batch (`data.sampler` names the others)
@@ -170,22 +172,29 @@ class Repitch:
         """Samples that are left of a segment: what a tempo of + max_tempo % cannot take away."""
         return int((1 - 0.01 * self.max_tempo) * samples)
 
-    def __call__(self, stems: np.ndarray, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-        """``[S, C, length(N)]`` out of stems ``[S, C, N]``, float32."""
-        from dsp.repitch import repitch
+    def __call__(
+        self, stems: np.ndarray, rng: np.random.Generator, sample_rate: int, pool: Executor | None = None
+    ) -> np.ndarray:
+        """``[S, C, length(N)]`` out of stems ``[S, C, N]``, float32.
 
+        Stretching keeps Python's lock; in the processes of ``pool`` it does not stop the threads around it.
+        """
         length, changed = self.length(stems.shape[-1]), rng.random() < self.proba
         draws = 1 if self.same else len(stems)
         pitch = rng.integers(-self.max_pitch, self.max_pitch + 1, size=draws)
         tempo = np.clip(rng.normal(0, self.tempo_std, size=draws), -self.max_tempo, self.max_tempo)
         if not changed:
             return stems[..., :length]
-        out = np.empty((*stems.shape[:2], length), np.float32)
-        for k, stem in enumerate(stems):
-            one = min(k, draws - 1)
-            moved = repitch(stem, int(pitch[one]), float(tempo[one]), voice=k in self.vocals, sample_rate=sample_rate)
-            out[k] = moved[:, :length]
-        return out
+        one = [min(k, draws - 1) for k in range(len(stems))]
+        moves = [
+            (stem, int(pitch[k]), float(tempo[k]), position in self.vocals, sample_rate)
+            for position, (stem, k) in enumerate(zip(stems, one, strict=True))
+        ]
+        if pool is None:
+            moved = [repitch(*move) for move in moves]
+        else:
+            moved = [future.result() for future in [pool.submit(repitch, *move) for move in moves]]
+        return np.stack([stem[:, :length] for stem in moved])
 
 
 def _require_probability(key: str, value: float) -> None:

@@ -6,7 +6,9 @@ are drawn depend on (seed, epoch, index) only.
 """
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -18,6 +20,7 @@ from data.chunks import CacheSpec, length_of, section
 from data.demucs_augment import Repitch
 from data.index import Index, Song
 from data.sampler import generator
+from data.workers import open_pool
 
 REPITCH, SUBSET = 5, 6  # streams of random numbers (`data.sampler` names the others)
 SUBSET_SEED = 42  # of the validation songs, equal in all experiments
@@ -86,6 +89,7 @@ class WaveSegments:
         normalize: subtract the song's mean and divide by its deviation
         seed: of what is drawn
         repitch: change pitch and tempo of some segments; all are shorter then (see `Repitch.length`)
+        processes: how many stretch beside this one, from the first such segment to `close`; 0 for none
     """
 
     def __init__(
@@ -96,9 +100,12 @@ class WaveSegments:
         normalize: bool = True,
         seed: int = 0,
         repitch: Repitch | None = None,
+        processes: int = 0,
     ):
         self.tracks, self.shift, self.normalize, self.seed = list(tracks), shift or segment, normalize, seed
-        self.repitch = repitch
+        self.repitch, self.processes = repitch, processes
+        self._pool: ProcessPoolExecutor | None = None
+        self._opening = threading.Lock()
         spec = self.tracks[0].spec
         self.sample_rate = spec.sample_rate
         self._shape = (len(spec.stems), spec.channels, int(segment * spec.sample_rate))
@@ -133,12 +140,26 @@ class WaveSegments:
         if self.normalize:
             _normalise(stems[..., :there], track.mean, track.std)
         if self.repitch is not None:
-            out["stems"][...] = self.repitch(stems, generator(self.seed, REPITCH, epoch, index), self.sample_rate)
+            rng = generator(self.seed, REPITCH, epoch, index)
+            out["stems"][...] = self.repitch(stems, rng, self.sample_rate, self._stretchers())
         return {"song": track.song.name}
 
     def song_of(self, epoch: int, index: int) -> str:
         """Name of the song that an item is taken from."""
         return self._place(index)[0].song.name
+
+    def close(self) -> None:
+        """End the processes that stretch."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def _stretchers(self) -> ProcessPoolExecutor | None:
+        if not self.processes:
+            return None
+        with self._opening:  # several loader threads may ask at once
+            self._pool = self._pool or open_pool(self.processes)
+            return self._pool
 
     def _place(self, index: int) -> tuple[Track, int]:
         if not 0 <= index < len(self):

@@ -25,7 +25,7 @@ def prepare(cfg: Any, cache: str | Path | None = None, processes: int | None = N
             _fill(collection.index, [measured.song for measured in collection.songs], cfg.dset, cache, processes)
 
 
-def build(cfg: Any, cache: str | Path | None = None) -> tuple[WaveSegments, WaveTracks]:
+def build(cfg: Any, cache: str | Path | None = None, processes: int = 0) -> tuple[WaveSegments, WaveTracks]:
     """Training segments and validation songs of a whole configuration.
 
     ``dset.musdb`` (unless ``use_musdb=false``), ``dset.wav`` and ``dset.wav2`` are added up; with more than four
@@ -36,6 +36,7 @@ def build(cfg: Any, cache: str | Path | None = None) -> tuple[WaveSegments, Wave
     Args:
         cfg: with ``dset``, ``augment`` and ``seed``
         cache: folder for waveforms, for data sets whose files take long to decode; without it files are read each time
+        processes: how many change pitch and tempo beside this one (see `WaveSegments.close`)
 
     Raises:
         UserError: no data set, no songs for training or validation, songs that cannot be used
@@ -54,7 +55,7 @@ def build(cfg: Any, cache: str | Path | None = None) -> tuple[WaveSegments, Wave
         )
     piece = {} if dset.full_cv else {"segment": dset.segment, "shift": dset.shift}
     return (
-        WaveSegments(train, dset.segment, dset.shift, bool(dset.normalize), int(cfg.seed), repitch_of(cfg)),
+        WaveSegments(train, dset.segment, dset.shift, bool(dset.normalize), int(cfg.seed), repitch_of(cfg), processes),
         WaveTracks(valid, bool(dset.normalize), **piece, samples=dset.valid_samples),
     )
 
