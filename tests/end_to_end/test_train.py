@@ -33,6 +33,14 @@ def python(*arguments, status: int = 0, **environment) -> subprocess.CompletedPr
     return done
 
 
+def started(*arguments) -> subprocess.Popen:
+    """``python arguments…`` while it runs; what it says can be read."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
+    )
+
+
 def settings(folder: Path, model: str = "model") -> list[str]:
     data = ["--dataset", f"{folder}/dataset", f"data.cache={folder}/cache"]
     return ["-c", "spleeter/tiny", "--device", "cpu", *data, "--model-dir", f"{folder}/{model}"]
@@ -84,10 +92,8 @@ def test_stop_and_go_on(place):
         assert part in said
     assert "segments/s" in said and "validation loss" in said and "finished at step 60" in said
 
-    words = [sys.executable, *command, "--steps", "60", *settings(place, "stopped")]
-    with subprocess.Popen(
-        words, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
-    ) as running:
+    words = [*command, "--steps", 60, *settings(place, "stopped")]
+    with started(*words) as running:
         for line in running.stdout:
             if line.startswith("step  3/"):
                 running.send_signal(signal.SIGTERM)
@@ -95,7 +101,7 @@ def test_stop_and_go_on(place):
         said = running.stdout.read()
     assert running.returncode == 75 and "status 75" in said
     assert 3 <= checkpoint_of(place, "stopped")[1]["step"] < 60
-    assert "resumed from" in python(*words[1:]).stdout
+    assert "resumed from" in python(*words).stdout
 
     (one, numbers), (other, others) = checkpoint_of(place, "whole"), checkpoint_of(place, "stopped")
     assert numbers["step"] == others["step"] == 60
@@ -109,9 +115,11 @@ def test_stop_and_go_on(place):
 def test_two_processes_are_one_with_the_joined_batch(place):
     """Gloo: same losses and weights, validation shared between the processes, SIGTERM and a dying worker told."""
     common = ["-m", "fast_train", "--steps", 6, "train.valid_every=3", "train.clip=0.5", "train.ema=0.9"]
-    python(SCRIPT, *common, "-bs", 4, *settings(place, "one"))
     shared_out = ["-bs", 1, "-npn", 2, "train.accumulate=2"]
-    said = python(SCRIPT, *common, *shared_out, *settings(place, "two")).stdout
+    with started(SCRIPT, *common, "-bs", 4, *settings(place, "one")) as one_process:
+        said = python(SCRIPT, *common, *shared_out, *settings(place, "two")).stdout
+        one_process.communicate()
+    assert one_process.returncode == 0
     assert "1 a process × 2 processes × 2 accumulated = 4 segments" in said and "finished at step 6" in said
     (one, numbers), (two, others) = checkpoint_of(place, "one"), checkpoint_of(place, "two")
     for group in ("model", "ema"):
@@ -124,9 +132,7 @@ def test_two_processes_are_one_with_the_joined_batch(place):
 
 def test_two_processes_stop_together(place):
     words = [SCRIPT, "-m", "fast_train", "--steps", "100000", "-npn", "2", *settings(place, "long")]
-    with subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
-    ) as running:
+    with started(*words) as running:
         for line in running.stdout:
             if line.startswith("step"):
                 running.send_signal(signal.SIGTERM)

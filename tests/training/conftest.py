@@ -1,5 +1,6 @@
 """A tiny data set, and configurations of runs on it."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from data.index import read_index
 from data.scan import build_index
 from data.synthetic import write_songs
 from runtime import config
-from tests.training.runs import settings
+from tests.training.runs import settings, train
 from training.segments import cache_spec
 
 
@@ -34,5 +35,19 @@ def configure(songs, tmp_path) -> Callable[..., Any]:
 
     def make(*overrides: str, folder: str = "model") -> Any:
         return config.load("spleeter/tiny", [*settings(songs), f"model_dir={tmp_path / folder}", *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(songs, tmp_path_factory) -> Callable[..., Any]:
+    """``uninterrupted("train.steps=6")``: the configuration of a run that nobody stopped, trained when first asked."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+
+    @functools.cache
+    def make(*overrides: str) -> Any:
+        cfg = config.load("spleeter/tiny", [*settings(songs), f"model_dir={folder}", *overrides])
+        assert train(cfg) == 0
+        return cfg
 
     return make

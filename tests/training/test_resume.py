@@ -84,11 +84,10 @@ class Interrupted(SpleeterRecipe):
     ],
 )
 def test_a_signal_saves_and_the_resumed_run_equals_an_uninterrupted_one(
-    configure, monkeypatch, capsys, number, status, during, at
+    configure, uninterrupted, monkeypatch, capsys, number, status, during, at
 ):
     options = ("train.steps=7", "train.valid_every=2", "train.batch_size=1")
-    whole = configure(*options, folder="whole")
-    assert train(whole) == 0
+    whole = uninterrupted(*options)
     cfg = configure(*options, folder="stopped")
     Interrupted.number, Interrupted.during, Interrupted.at = number, during, at
     with monkeypatch.context() as patch:
@@ -146,10 +145,9 @@ sys.exit(main(sys.argv[3:]))
 
 
 @pytest.mark.parametrize("moment", ["arrays", "rename", "rotate"])
-def test_killed_while_it_saves(songs, configure, tmp_path, moment):
+def test_killed_while_it_saves(songs, configure, uninterrupted, tmp_path, moment):
     options = ("train.steps=6", "train.save_every=2", "train.keep=1", "train.valid_every=3", "train.ema=0.9")
-    whole = configure(*options, folder="whole")
-    assert train(whole) == 0
+    whole = uninterrupted(*options)
     cfg = configure(*options, "data.source=cache", folder="killed")
     arguments = ["-c", "spleeter/tiny", "-m", "fast_train", "--device", "cpu", *settings(songs), *options]
     killed = subprocess.run(
