@@ -11,8 +11,9 @@ from runtime import console
 DEFAULT = "spleeter/2stems"
 EPILOG = """\
 Draws a seeded part of a split, separates its songs, and prints SDR, SIR, SAR and ISR (BSS Eval v4, windows of one
-second) of the estimates and of the unprocessed mixture: medians over songs of medians over windows. Each song leaves a
-JSON file; the same command again goes on with the songs that have none for these weights.
+second) of the estimates and of the unprocessed mixture: medians over songs of medians over windows; and nSDR of whole
+songs: means over songs. Each song leaves a JSON file; the same command again goes on with the songs that have none for
+these weights.
 
 The weights are those that were trained last below --model-dir (with -c: of that network), unless --weights or -n say
 otherwise. Keys that matter here: data.*, model_dir, separation.* (exponent, mask_extension, mwf).
@@ -21,6 +22,8 @@ examples:
   python eval.py -npn 4 -seed 123456
   python eval.py --fraction 1 --split valid --weights model/spleeter/2stems/0a1b2c3d
   python eval.py -n spleeter_4stems --fraction 1 --bss museval
+  python eval.py -n htdemucs_ft --fraction 1 --shifts 1
+  python eval.py --weights outputs/xps/2db45dc4 --fraction 1
 """
 
 
@@ -42,8 +45,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     which.add_argument(
         "--weights", type=named, metavar="PATH", help="run folder, checkpoint, .safetensors or TensorFlow checkpoint"
     )
-    text = "a network with its published weights, or a run folder"
+    text = "a network with its published weights, a bag or signature of the Demucs family, a run folder or a package"
     which.add_argument("-n", "--name", type=named, metavar="NAME", help=text)
+    text = "folder of packages and bags of the Demucs family in which NAME is looked for"
+    which.add_argument("--repo", type=named, metavar="FOLDER", help=text)
     text = "where runs are kept (default: model)"
     which.add_argument("--model-dir", dest="model_dir", type=named, metavar="FOLDER", help=text)
     which.add_argument("--offline", action="store_true", help="never download weights")
@@ -52,6 +57,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     how.add_argument("--bss", choices=("fast", "museval"), default="fast", help=text)
     how.add_argument("--window", type=seconds, default=1.0, metavar="S", help="seconds of a window (default: 1)")
     how.add_argument("--hop", type=seconds, metavar="S", help="seconds between windows (default: the window)")
+    text = "average N passes over delayed copies (default: the original's; Spleeter 0, Demucs 1)"
+    how.add_argument("--shifts", type=shared.natural, metavar="N", help=text)
+    text = "share of a segment that overlaps the next (default: the original's; Spleeter 0, Demucs 0.25)"
+    how.add_argument("--overlap", type=float, metavar="SHARE", help=text)
+    parts = how.add_mutually_exclusive_group()
+    parts.add_argument("--segment", type=seconds, metavar="S", help="seconds per network call (default: the network's)")
+    text = "the whole song in one call of the network, in memory (Demucs but for HTDemucs)"
+    parts.add_argument("--no-split", dest="whole", action="store_true", help=text)
     text = "program: exported and cached (CPU) | eager | auto (default)"
     how.add_argument("--engine", choices=("auto", "program", "eager"), default="auto", help=text)
     files = parser.add_argument_group("files")

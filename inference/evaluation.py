@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from data.index import Index, Song
 
 GROUP, DEFAULT = "spleeter", "spleeter/2stems"
+_FLAGS = ("shifts", "overlap", "segment")  # of the command line, that the separator knows by these names
 _SECTIONS = ("data", "separation", "model_dir", "network", "device")  # of the configuration, that matter here
 
 
@@ -59,7 +60,7 @@ def evaluate(options: Namespace, changes: Sequence[str], script: str) -> int:
         device=cfg.device,
         processes=_processes(options.processes or 1, len(songs), cfg.device, plan.network),
         engine=options.engine,
-        separation={key: cfg.separation[key] for key in cfg.separation if _is_given(options, f"separation.{key}")},
+        separation=_separation(options, cfg),
         bss=options.bss,
         window=options.window,
         hop=options.hop or options.window,
@@ -117,14 +118,22 @@ def _configuration(options: Namespace, changes: Sequence[str]) -> DictConfig:
     return config.load(options.config or DEFAULT, changes, GROUP)
 
 
+def _separation(options: Namespace, cfg: DictConfig) -> dict[str, Any]:
+    """Options of the separator that the command line asks for; all others are the weights' own."""
+    flags = {key: getattr(options, key) for key in _FLAGS if getattr(options, key) is not None}
+    if options.whole:
+        flags["split"] = False
+    return {**flags, **{key: cfg.separation[key] for key in cfg.separation if _is_given(options, f"separation.{key}")}}
+
+
 def _plan(options: Namespace, cfg: DictConfig) -> planning.Plan:
     """What ``-n`` and ``--weights`` name, else the run that was trained last."""
     name, wanted = options.name, cfg.network if options.config or _is_given(options, "network") else None
-    if name is None and options.weights is None:
+    if name is None and options.weights is None and options.repo is None:
         from runtime import checkpoint
 
         return planning.plan(checkpoint.newest(cfg.model_dir, wanted))
-    plan = planning.plan(name or wanted, options.weights, options.offline)
+    plan = planning.plan(name or wanted, options.weights, options.offline, options.repo)
     if options.config and not plan.model:  # foreign weights do not say how their network is built
         from omegaconf import OmegaConf
 

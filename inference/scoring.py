@@ -19,6 +19,7 @@ import numpy as np
 
 from inference import planning
 from metrics.report import COLUMNS, Frames, SongScore
+from metrics.sdr import nsdr
 from runtime import console
 from runtime.errors import UserError
 from runtime.files import read_json, write_json
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from data.index import Index, Song
     from inference.separator import Separator
 
-_FORMAT = 1  # raise it when scores written before must not be used any more
+_FORMAT = 2  # raise it when scores written before must not be used any more
 _BLOCK = 1 << 18  # samples that the separator gets at a time
 _LONGEST_NAME = 200  # bytes of a song's name; file systems take 255 with all that is appended
 
@@ -140,6 +141,7 @@ def score_song(job: Job, index: Index, song: Song, separator: Separator) -> Song
     if min(window, hop) < 1:
         raise UserError(f"a window of {job.window:g} s every {job.hop:g} s has no samples at {song.sample_rate} Hz")
     signals = (references, estimates, np.broadcast_to(mixture, references.shape))
+    whole = {"estimate": _whole(separator.sources, *signals[:2]), "mixture": _whole(separator.sources, *signals[::2])}
     references, estimates, unprocessed = (signal.swapaxes(1, 2) for signal in signals)  # [S, N, C], without a copy
     scores = _bss(job.bss)(references, estimates, window, hop)
     baseline = _bss(job.bss)(references, unprocessed, window, hop)
@@ -150,6 +152,7 @@ def score_song(job: Job, index: Index, song: Song, separator: Separator) -> Song
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "device": separator.device,
         "engine": separator.engine,
+        "nsdr": whole,
     }
     named = (_by_stem(separator.sources, each) for each in (scores, baseline))
     return SongScore(song.name, job.window, job.hop, *named, details=details)
@@ -189,6 +192,12 @@ def _bss(name: str) -> Any:
 
 def _by_stem(stems: Sequence[str], scores: Frames) -> dict[str, Frames]:
     return {stem: {name: scores[name][number] for name in COLUMNS} for number, stem in enumerate(stems)}
+
+
+def _whole(stems: Sequence[str], references: np.ndarray, estimates: np.ndarray) -> dict[str, float]:
+    """nSDR in dB of each stem over the whole song; one after the other, since each takes memory."""
+    pairs = zip(stems, references, estimates, strict=True)
+    return {stem: round(float(nsdr(reference, estimate)), 5) for stem, reference, estimate in pairs}
 
 
 def _has_scores(path: Path, wanted: dict[str, Any]) -> bool:

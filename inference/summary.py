@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -46,9 +46,11 @@ def conclude(job: Job, scores: Sequence[SongScore], drawn: dict[str, Any], elaps
         "real_time_factor": separation / max(sum(facts["seconds"] for facts in details), 1e-9),
         "peak_memory_mib": max(facts["peak_memory_mib"] for facts in details),
     }
-    _say(job, scores, found, protocol, speed, elapsed)
+    whole = {label: _mean(facts["nsdr"][label] for facts in details) for label in found}
+    _say(job, scores, found, whole, protocol, speed, elapsed)
     return {
         **{label: {stem: _plain(row) for stem, row in table.items()} for label, table in found.items()},
+        "nsdr": whole,
         **speed,
         "elapsed": elapsed,
         "protocol": {**asdict(protocol), "line": protocol.line()},
@@ -60,6 +62,12 @@ def conclude(job: Job, scores: Sequence[SongScore], drawn: dict[str, Any], elaps
     }
 
 
+def _mean(songs: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Stem -> mean of a score over songs, as Demucs reports nSDR."""
+    songs = list(songs)
+    return {stem: round(float(np.mean([song[stem] for song in songs])), 5) for stem in songs[0]}
+
+
 def _plain(row: dict[str, float]) -> dict[str, float | None]:
     """Rounded like the scores of the songs; nothing is ``null``, since JSON has no NaN."""
     return {name: round(value, 5) if np.isfinite(value) else None for name, value in row.items()}
@@ -69,6 +77,7 @@ def _say(
     job: Job,
     scores: Sequence[SongScore],
     found: dict[str, Any],
+    whole: dict[str, dict[str, float]],
     protocol: Protocol,
     speed: dict[str, Any],
     elapsed: float,
@@ -77,6 +86,9 @@ def _say(
     if deaf:
         console.warn(f"no window of these songs has sound in all stems, so they do not count: {', '.join(deaf)}")
     console.log(f"\n{scores_table(found)}\n")
+    rows = [[stem, *(f"{table[stem]:.3f}" for table in whole.values())] for stem in whole["estimate"]]
+    console.log("nSDR of whole songs, dB, mean over songs:")
+    console.log(f"{console.table(rows, ['stem', *whole])}\n")
     low, high = speed["seconds_per_song_range"]
     console.log(
         f"{speed['seconds_per_song']:.2f} s per song ({low:.2f} … {high:.2f}), "

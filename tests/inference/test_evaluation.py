@@ -17,6 +17,7 @@ from inference.scoring import Job
 from inference.separator import Separator
 from metrics.bss_eval import bss_eval_v4
 from metrics.report import COLUMNS, SongScore
+from metrics.sdr import nsdr
 from runtime.errors import UserError
 
 
@@ -89,6 +90,9 @@ def test_scores_are_those_of_the_metric(index, tmp_path, small_model):
         for name in COLUMNS:
             np.testing.assert_array_equal(score.estimates[stem][name], expected[name][number])
             np.testing.assert_array_equal(score.mixture[stem][name], baseline[name][number])
+    for stem, reference in zip(separator.sources, references, strict=True):
+        assert score.details["nsdr"]["estimate"][stem] == pytest.approx(nsdr(reference.T, estimates[stem]), abs=1e-4)
+        assert score.details["nsdr"]["mixture"][stem] == pytest.approx(nsdr(reference.T, mixture), abs=1e-4)
     assert score.details["seconds"] == 3.0
     assert score.details["peak_memory_mib"] > 10
 
@@ -120,6 +124,7 @@ def scored(name: str, value: float, weights: str = "0123456789ab", seconds: floa
     frames = {metric: np.array([value, np.nan]) for metric in COLUMNS}
     details = {"seconds": seconds, "separation_seconds": 3.0, "scoring_seconds": 1.0, "peak_memory_mib": 100.0}
     details["identity"] = {"weights": weights}
+    details["nsdr"] = {"estimate": {"vocals": value / 2 if np.isfinite(value) else -1.0}, "mixture": {"vocals": 0.0}}
     return SongScore(name, 1.0, 1.0, {"vocals": frames}, {"vocals": frames}, details)
 
 
@@ -131,6 +136,7 @@ def test_the_result_is_a_median_of_medians_with_its_protocol(index, tmp_path, ca
     result = summary.conclude(job(index, tmp_path), scores, DRAWN, 12.0)
     assert result["estimate"]["vocals"]["SDR"] == 2.0
     assert result["songs"]["c"]["vocals"]["SIR"] == 9.0
+    assert result["nsdr"] == {"estimate": {"vocals": 2.0}, "mixture": {"vocals": 0.0}}
     assert result["real_time_factor"] == pytest.approx(0.05)
     assert result["seconds_per_song"] == 4.0
     said = capsys.readouterr().out
