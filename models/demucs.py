@@ -32,7 +32,8 @@ def loudness(mix: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
     mono = mix.mean(axis=1, keepdim=True)
     mean = mono.mean(axis=2, keepdim=True)
     away = mono - mean
-    return mean, paddle.sqrt((away * away).sum(axis=2, keepdim=True) / max(mix.shape[2] - 1, 1))
+    variance = (away * away).sum(axis=2, keepdim=True) * (1 / max(mix.shape[2] - 1, 1))
+    return mean, paddle.sqrt(variance)
 
 
 class Demucs(nn.Layer):

@@ -143,7 +143,7 @@ class DemucsV2(_Classic):
             mean, deviation = loudness(mix)
             x = (mix - mean) / (deviation + 1e-5)
         else:
-            x = mix / (1 + 1e-5)  # the original guards a division by 1, too
+            x = mix * (1 / (1 + 1e-5))  # the original guards a division by 1, too
         x = downsample2(self._run(upsample2(x))) if config.resample else self._run(x)
         if config.normalize:
             x = x * deviation + mean
