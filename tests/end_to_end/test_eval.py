@@ -13,6 +13,7 @@ from data.scan import build_index
 from data.synthetic import write_songs
 from metrics.report import COLUMNS, SongScore
 from runtime import checkpoint
+from tests.end_to_end.side_by_side import side_by_side
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = {
@@ -43,11 +44,16 @@ def save(folder, model, step):
     checkpoint.save(folder, {"model": arrays}, {"step": step, "network": "spleeter_2stems", "config": config})
 
 
-def run(place, *arguments, status=0):
-    """Run the command in ``place``; returns stdout and stderr."""
+def completed(place, *arguments):
+    """Run the command in ``place``, however it ends."""
     environment = {**os.environ, "PADDLESTEMS_CACHE": str(place / "programs"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "eval.py"), *map(str, arguments)]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def run(place, *arguments, status=0):
+    """Run the command in ``place``; returns stdout and stderr."""
+    done = completed(place, *arguments)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout, done.stderr
 
@@ -89,10 +95,10 @@ def test_newest_weights_table_protocol_and_resume(place):
 
 
 def test_two_processes_give_what_one_gives(place):
-    run(place, "--fraction", 1, "-o", "one", "--json", "one.json")
-    out, _ = run(place, "--fraction", 1, "-o", "two", "--json", "two.json", "-npn", 2)
-    assert "[1/2]" in out
-    one, two = (json.loads((place / name).read_text()) for name in ("one.json", "two.json"))
+    common = ("--fraction", 1, "--json")
+    said = side_by_side(lambda n: run(place, *common, f"{n}.json", "-o", f"by-{n}", "-npn", n)[0], (1, 2))
+    assert "[1/2]" in said[2]
+    one, two = (json.loads((place / f"{n}.json").read_text()) for n in (1, 2))
     assert len(one["songs"]) == 4
     for part in ("estimate", "mixture", "songs"):
         assert one[part] == two[part]
@@ -105,11 +111,10 @@ def test_more_processes_than_songs(place):
 
 
 def test_museval_gives_the_same_numbers(place):
-    run(place, "--fraction", 0.25, "-o", "fast")
-    out, _ = run(place, "--fraction", 0.25, "-o", "original", "--bss", "museval")
-    assert "BSS Eval v4 (museval)" in out
+    said = side_by_side(lambda bss: run(place, "--fraction", 0.25, "-o", bss, "--bss", bss)[0], ("fast", "museval"))
+    assert "BSS Eval v4 (museval)" in said["museval"]
     ((name, mine),) = scores(place / "fast").items()
-    theirs = scores(place / "original")[name]
+    theirs = scores(place / "museval")[name]
     for stem in ("vocals", "accompaniment"):
         for metric in COLUMNS:
             np.testing.assert_allclose(mine.estimates[stem][metric], theirs.estimates[stem][metric], atol=1e-3)
@@ -124,33 +129,38 @@ def test_options_of_the_separation_are_another_evaluation(place):
     assert run(place, *common, "separation.exponent=1", "--window", 0.5, "--hop", 0.25)[0].count("hop 0.25 s") == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "sentence"),
-    [
-        (("--dataset", "nowhere"), 1, "nowhere/index.jsonl: "),
-        (("--split", "holdout"), 1, "the split 'holdout' has no songs"),
-        (("--model-dir", "empty"), 1, "there is no checkpoint below empty"),
-        (("-c", "spleeter/5stems"), 1, "there is no checkpoint of spleeter_5stems below model"),
-        (("--weights", "dataset/index.jsonl"), 1, "holds no weights"),
-        (("--weights", "model/tiny/0a1b2c3d", "-n", "spleeter_4stems"), 1, "not of spleeter_4stems"),
-        (("-n", "spleeter_4stems", "--offline"), 1, "downloading is off"),
-        (("--fraction", "1.5"), 2, "1.5 is not more than 0 and at most 1"),
-        (("--fracton", "1"), 2, "did you mean --fraction"),
-        (("train.lr=3",), 2, "does not concern an evaluation"),
-        (("separation.exponnt=1",), 1, "exponent"),
-        (("--bss", "v3"), 2, "invalid choice"),
-        (("-o", "dataset/index.jsonl/x"), 1, "cannot write to"),
-        (("-npn", "0"), 2, "whole number from 1 on"),
-        (("-seed", "-1"), 2, "whole number from 0 on"),
-        (("--weights", ""), 2, "the name is empty"),
-        (("--json", "dataset"), 1, "is a folder: name a file"),
-    ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
-)
-def test_one_sentence_for_what_is_wrong(place, arguments, status, sentence):
-    _, err = run(place, *arguments, status=status)
-    assert sentence in err
-    assert "Traceback" not in err
+WRONG = [
+    (("--dataset", "nowhere"), 1, "nowhere/index.jsonl: "),
+    (("--split", "holdout"), 1, "the split 'holdout' has no songs"),
+    (("--model-dir", "empty"), 1, "there is no checkpoint below empty"),
+    (("-c", "spleeter/5stems"), 1, "there is no checkpoint of spleeter_5stems below model"),
+    (("--weights", "dataset/index.jsonl"), 1, "holds no weights"),
+    (("--weights", "model/tiny/0a1b2c3d", "-n", "spleeter_4stems"), 1, "not of spleeter_4stems"),
+    (("-n", "spleeter_4stems", "--offline"), 1, "downloading is off"),
+    (("--fraction", "1.5"), 2, "1.5 is not more than 0 and at most 1"),
+    (("--fracton", "1"), 2, "did you mean --fraction"),
+    (("train.lr=3",), 2, "does not concern an evaluation"),
+    (("separation.exponnt=1",), 1, "exponent"),
+    (("--bss", "v3"), 2, "invalid choice"),
+    (("-o", "dataset/index.jsonl/x"), 1, "cannot write to"),
+    (("-npn", "0"), 2, "whole number from 1 on"),
+    (("-seed", "-1"), 2, "whole number from 0 on"),
+    (("--weights", ""), 2, "the name is empty"),
+    (("--json", "dataset"), 1, "is a folder: name a file"),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(place) -> dict[tuple, subprocess.CompletedProcess]:
+    """How the command ends with each of the wrong arguments."""
+    return side_by_side(lambda case: completed(place, *case[0]), WRONG)
+
+
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: " ".join(map(str, case[0])))
+def test_one_sentence_for_what_is_wrong(answers, case):
+    (_, status, sentence), done = case, answers[case]
+    assert done.returncode == status, done.stdout + done.stderr
+    assert sentence in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_song_without_a_reference_and_a_changed_one(place, tmp_path):

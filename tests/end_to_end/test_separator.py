@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from runtime import checkpoint
+from tests.end_to_end.side_by_side import side_by_side
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = {
@@ -43,11 +44,17 @@ def place(tmp_path_factory):
     return folder
 
 
+def completed(place, *arguments, **variables):
+    """Run the command in ``place``, however it ends."""
+    settings = {"PADDLESTEMS_CACHE": str(place / "programs"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **settings, **variables}
+    command = [sys.executable, str(ROOT / "separator.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
+
+
 def separator(place, *arguments, status=0):
     """Run the command in ``place``; returns stdout and stderr."""
-    environment = {**os.environ, "PADDLESTEMS_CACHE": str(place / "programs"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "separator.py"), *map(str, arguments)]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
+    done = completed(place, *arguments)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout, done.stderr
 
@@ -134,36 +141,38 @@ def test_options_reach_the_separation(place):
     assert "wrote 2 files" in out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "sentence"),
-    [
-        (("songs", "--stems", "drums"), 1, "no 'drums'"),
-        (("songs", "--residul"), 2, "did you mean --residual"),
-        (("songs", "--format", "midi"), 2, "invalid choice"),
-        (("songs", "--overlap", "2"), 1, "overlap=2.0 must lie in"),
-        (("songs", "--filename", "../{stem}.{ext}"), 1, "leads out of the output folder"),
-        (("songs", "-n", "spleeter_3stems"), 1, "did you mean"),
-        (("songs", "-n", "spleeter_4stems", "--offline"), 1, "downloading is off"),
-        (("songs", "-n", "spleeter_4stems", "--weights", "model/tiny/0a1b2c3d"), 1, "not of spleeter_4stems"),
-        (("songs", "--device", "sdaa"), 1, "SDAA plug-in"),
-        (("songs", "-o", "songs/one.wav/x"), 1, "cannot write to"),
-        (("nowhere",), 1, "nowhere"),
-        (("nowhere", "neither.wav"), 1, "nowhere: no such file or directory\nerror: cannot read neither.wav"),
-        (("songs", "--json", "songs/one.wav"), 1, "would overwrite a song"),
-        (("songs", "--json", "songs/more"), 1, "is a folder: name the file"),
-        (("songs", "--offset", "nan"), 1, "cannot be negative or infinite"),
-        (("songs", "--stems", ""), 1, "no ''"),
-        ((), 2, "required"),
-    ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
-)
-def test_one_sentence_for_what_is_wrong(place, arguments, status, sentence):
-    environment_has_plugin = sentence == "SDAA plug-in" and os.environ.get("CUSTOM_DEVICE_ROOT")
-    if environment_has_plugin:
-        pytest.skip("there is an SDAA plug-in")
-    _, err = separator(place, *arguments, status=status)
-    assert sentence in err
-    assert "Traceback" not in err
+WRONG = [
+    (("songs", "--stems", "drums"), 1, "no 'drums'"),
+    (("songs", "--residul"), 2, "did you mean --residual"),
+    (("songs", "--format", "midi"), 2, "invalid choice"),
+    (("songs", "--overlap", "2"), 1, "overlap=2.0 must lie in"),
+    (("songs", "--filename", "../{stem}.{ext}"), 1, "leads out of the output folder"),
+    (("songs", "-n", "spleeter_3stems"), 1, "did you mean"),
+    (("songs", "-n", "spleeter_4stems", "--offline"), 1, "downloading is off"),
+    (("songs", "-n", "spleeter_4stems", "--weights", "model/tiny/0a1b2c3d"), 1, "not of spleeter_4stems"),
+    (("songs", "--device", "sdaa"), 1, "SDAA plug-in"),
+    (("songs", "-o", "songs/one.wav/x"), 1, "cannot write to"),
+    (("nowhere",), 1, "nowhere"),
+    (("nowhere", "neither.wav"), 1, "nowhere: no such file or directory\nerror: cannot read neither.wav"),
+    (("songs", "--json", "songs/one.wav"), 1, "would overwrite a song"),
+    (("songs", "--json", "songs/more"), 1, "is a folder: name the file"),
+    (("songs", "--offset", "nan"), 1, "cannot be negative or infinite"),
+    (("songs", "--stems", ""), 1, "no ''"),
+    ((), 2, "required"),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(place) -> dict[tuple, subprocess.CompletedProcess]:
+    """How the command ends with each of the wrong arguments, where there is no plug-in."""
+    return side_by_side(lambda case: completed(place, *case[0], CUSTOM_DEVICE_ROOT=""), WRONG)
+
+
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: " ".join(map(str, case[0])))
+def test_one_sentence_for_what_is_wrong(answers, case):
+    (_, status, sentence), done = case, answers[case]
+    assert done.returncode == status, done.stdout + done.stderr
+    assert sentence in done.stderr and "Traceback" not in done.stderr
 
 
 def test_interrupt_leaves_no_file(place):
