@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +37,14 @@ def no_settings():
 
 
 @pytest.fixture(scope="module")
-def audits(no_settings) -> dict[tuple[str, bool], Audit]:
-    """By network, and whether it is trained; all at once, because each is processes of its own."""
-    keys = [(network, train) for network in ALLOWED for train in (True, False)]
+def audits(no_settings) -> dict[tuple[str, bool], Future[Audit]]:
+    """By network, and whether it is trained; two at a time, because each is processes of its own. All are done."""
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(keys, pool.map(lambda key: audit(*key, overrides=QUICK), keys), strict=True))
+        return {
+            (name, train): pool.submit(audit, name, train, overrides=QUICK)
+            for name in ALLOWED
+            for train in (True, False)
+        }
 
 
 def test_every_network_has_its_limit():
@@ -52,7 +55,7 @@ def test_every_network_has_its_limit():
 @pytest.mark.parametrize("train", [True, False], ids=["train", "infer"])
 @pytest.mark.parametrize("network", ALLOWED)
 def test_fallbacks_do_not_rise_and_no_black_list_is_needed(audits, network, train):
-    found = audits[network, train]
+    found = audits[network, train].result()
     assert found.emulated and found.device == "sdaa:0"
     allowed = ALLOWED[network][not train]
     assert all(count <= allowed.get(kernel, 0) for kernel, count in found.fallbacks.items()), found.fallbacks
@@ -141,8 +144,8 @@ def test_operations_are_counted():
 
 
 def test_the_command_audits_on_the_emulated_card_and_prints_a_table_or_json(audits, monkeypatch, capsys):
-    asked = []
-    monkeypatch.setattr(doctor_audit, "audit", lambda *order: asked.append(order) or audits["spleeter_2stems", False])
+    asked, taken = [], audits["spleeter_2stems", False].result()
+    monkeypatch.setattr(doctor_audit, "audit", lambda *order: asked.append(order) or taken)
     command = ["audit", "spleeter:2stems", "--infer", "--batch", "3", "train.amp=true"]
     assert doctor.main(command) == doctor.main([*command, "--json"]) == 0
     console.set_verbosity(0)
