@@ -147,14 +147,14 @@ def table(experiments: Sequence[Experiment], options: argparse.Namespace) -> str
 
 
 def scores(lines: Sequence[dict]) -> tuple[float | None, ...]:
-    """Training loss; validation loss, its best, and nSDR (dB); nSDR and median SDR of the last test."""
+    """Training loss; validation loss, the best of what is judged by, and nSDR (dB); nSDR and median SDR of a test."""
     last = lines[-1] if lines else {}
     losses = [line["valid"]["loss"] for line in lines if "loss" in line.get("valid", {})]
     test = next((line["test"] for line in reversed(lines) if line.get("test")), {})
     return (
         _text(last.get("train", {}).get("loss")),
         _text(losses[-1] if losses else None),
-        _text(min(losses, default=None)),
+        _text(last.get("valid", {}).get("best")),
         last.get("valid", {}).get("nsdr"),
         test.get("nsdr"),
         test.get("sdr_med", test.get("sdr")),

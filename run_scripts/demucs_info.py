@@ -70,15 +70,9 @@ def describe(experiment: Experiment) -> list[str]:
     return lines
 
 
-def numbers(scores: dict, prefix: str = "") -> list[tuple[str, float]]:
-    """Name and value of every number in nested scores."""
-    found: list[tuple[str, float]] = []
-    for name, value in scores.items():
-        if isinstance(value, dict):
-            found += numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, (int, float)):
-            found.append((f"{prefix}{name}", value))
-    return found
+def numbers(scores: dict) -> list[tuple[str, float]]:
+    """Name and value of every number in scores; those of single averages of the weights are left to ``-m``."""
+    return [(name, value) for name, value in scores.items() if isinstance(value, int | float)]
 
 
 def main(arguments: list[str]) -> int:
