@@ -140,8 +140,7 @@ def test_two_processes_stop_together(place):
         said = running.stdout.read()
     assert running.returncode == 75 and "status 75" in said
     step = checkpoint_of(place, "long")[1]["step"]
-    words[words.index("100000")] = str(step + 2)
-    assert f"(step {step}," in python(*words).stdout
+    assert step and f"saved at step {step} " in said
 
 
 def test_decoding_on_the_fly_is_a_run_of_its_own(place):
