@@ -13,11 +13,15 @@ from runtime.console import run, table
 from runtime.errors import UserError
 from runtime.files import require_writable, write_json
 
-RIVALS = {"separation": "torch", "training_step": "torch", "feed": None, "bss_eval": "museval"}
+RIVALS = {
+    **{"separation": "torch", "training_step": "torch", "demucs_family": "demucs"},
+    **{"feed": None, "bss_eval": "museval"},
+}
 HEADER = ["what", "ours", "rival", "ours / rival", "note"]
 EPILOG = """\
 separation      song to stems, beside the same U-Net in PyTorch; peak memory of a short and of a long song
 training_step   forward, backward and Adam, beside the same in PyTorch
+demucs_family   separation and training step of htdemucs, hdemucs and demucs, beside the package demucs in PyTorch
 feed            training segments from the cache, beside decoding them
 bss_eval        BSS Eval v4, beside museval
 
@@ -56,7 +60,7 @@ def circumstances() -> str:
     """What a figure depends on: processor, threads, versions."""
     named = [line.partition(":")[2] for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     machine = (named or [platform.processor() or platform.machine()])[0].strip()
-    wanted = ("paddlepaddle", "paddlepaddle-gpu", "torch", "museval")
+    wanted = ("paddlepaddle", "paddlepaddle-gpu", "torch", "demucs", "museval")
     there = {found.metadata["Name"]: found.version for found in metadata.distributions()}
     versions = [f"{name} {there[name]}" for name in wanted if name in there]
     return ", ".join([machine, f"{THREADS} threads", f"Python {platform.python_version()}", *versions])

@@ -146,6 +146,8 @@ def write_package(
         raise UserError(f"{model.description.name} is not a network that packages are made of")
     state = {name: array.astype(np.float16) if half else array for name, array in reference_state(model).items()}
     options = {name: value for name, value in asdict(model.config).items() if name not in _MAY_DIFFER}
+    if isinstance(options.get("segment"), str):  # 39/5, exactly
+        options["segment"] = Fraction(options["segment"])
     facts = {"args": [], "kwargs": options, "training_args": training or {}, "metrics": metrics}
     metadata = {"klass": klass, **{name: json.dumps(_encoded(value)) for name, value in facts.items()}}
     with atomic_path(path) as temporary:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from inference import apply_model
-from pretrained import get_model
+from pretrained import get_model, reference_state, write_package
 
 torch = pytest.importorskip("torch")
 states = pytest.importorskip("demucs.states")
@@ -49,6 +49,19 @@ def _both(folder, name, overlap=0.25):
 def _agree(found, expected):
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_the_original_reads_what_is_written_here(tmp_path):
+    from demucs.hf import load_safetensors_model
+
+    _write(_original("demucs.htdemucs.HTDemucs"), tmp_path / "abcd1234.th")
+    bag = get_model("abcd1234", tmp_path)
+    write_package(tmp_path / "ours.safetensors", bag.models[0], half=False)
+    found = load_safetensors_model(tmp_path / "ours.safetensors")
+    assert float(found.segment) == 2
+    mine = reference_state(bag.models[0])
+    assert mine.keys() == found.state_dict().keys()
+    assert all(np.array_equal(mine[name], value.numpy()) for name, value in found.state_dict().items())
 
 
 @pytest.mark.parametrize("klass", NETWORKS)
