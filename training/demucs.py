@@ -22,6 +22,7 @@ from runtime.distributed import Group
 from runtime.errors import UserError
 from training import prepare
 from training.demucs_journal import EpochJournal
+from training.demucs_options import check
 from training.demucs_trainer import DemucsTrainer
 from training.ema import EMA
 from training.interrupts import StopRequests
@@ -68,6 +69,7 @@ def run(experiment: Any, device: Device, group: Group, requests: StopRequests, c
             fit, a folder that is in use
     """
     cfg = experiment.cfg
+    check(cfg)
     if cfg.batch_size % group.size:
         raise UserError(f"batch_size={cfg.batch_size} cannot be shared out to {group.size} processes")
     if cfg.misc.show:

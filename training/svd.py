@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import paddle
@@ -144,8 +143,3 @@ def _power_square(matrix: paddle.Tensor, iterations: int, starts: int) -> paddle
 
 def _norms(vectors: paddle.Tensor) -> paddle.Tensor:
     return (vectors * vectors).sum(axis=0, keepdim=True).sqrt()
-
-
-def options(section: Any) -> SVDPenalty:
-    """From the ``svd`` section of a configuration."""
-    return SVDPenalty(**section)

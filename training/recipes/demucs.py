@@ -12,14 +12,13 @@ import paddle
 import models
 from dsp.chunks import Chunking, separated
 from metrics.sdr import nsdr
-from runtime.errors import UserError
 from training import quantise
+from training.demucs_options import check
 from training.gradients import trainable
 from training.recipes import Batch
 from training.svd import SVDPenalty
 from training.xp_network import exported
 
-LOSSES = ("l1", "mse")
 TRANSFORMER = "crosstransformer."  # begins the names of the parameters that have their own learning rate and decay
 _LOGITS_RATE = 1e-3  # learning rate of DiffQ's numbers of bits
 
@@ -30,6 +29,9 @@ class DemucsRecipe:
     Args:
         cfg: the whole configuration of an experiment
 
+    Raises:
+        UserError: values that no training can work with
+
     Attributes:
         model: the network, once it is built
         quantiser: gives its weights fewer bits, or None
@@ -37,13 +39,9 @@ class DemucsRecipe:
     """
 
     def __init__(self, cfg: Any):
-        if cfg.optim.loss not in LOSSES:
-            raise UserError(f"optim.loss={cfg.optim.loss}: choose {' or '.join(LOSSES)}")
-        sources, weights = list(cfg.dset.sources), [float(weight) for weight in cfg.weights]
-        if len(weights) != len(sources) or not sum(weights) > 0:
-            raise UserError(f"weights={weights}: {len(sources)} numbers are needed, for {', '.join(sources)}")
-        self.cfg, self.sources = cfg, sources
-        self.weights = np.array(weights, np.float32)
+        check(cfg)
+        self.cfg, self.sources = cfg, list(cfg.dset.sources)
+        self.weights = np.array(cfg.weights, np.float32)
         self.sample_rate = int(cfg.dset.samplerate)
         self.svd = SVDPenalty(**cfg.svd)
         self.model: paddle.nn.Layer | None = None
@@ -84,8 +82,6 @@ class DemucsRecipe:
         """
         optim = self.cfg.optim
         kinds = {"adam": paddle.optimizer.Adam, "adamw": paddle.optimizer.AdamW}
-        if optim.optim not in kinds:
-            raise UserError(f"optim.optim={optim.optim}: choose {' or '.join(kinds)}")
         return kinds[optim.optim](
             learning_rate=float(optim.lr),
             beta1=float(optim.momentum),

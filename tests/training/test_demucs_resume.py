@@ -1,0 +1,128 @@
+"""Experiments of the Demucs family stop and go on: every bit is as if they never stopped."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from data.synthetic import write_songs
+from runtime import checkpoint
+from runtime.errors import UserError
+from runtime.launch import requeue_status
+from tests.training.demucs_runs import EVERYTHING, experiment, outcome, train
+from tests.training.runs import assert_equal
+from training import demucs, xp_store
+from training.recipes.demucs import DemucsRecipe
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory):
+    """Three songs to learn from, two for validation, two to test on."""
+    folder = tmp_path_factory.mktemp("demucs") / "songs"
+    write_songs(folder, songs=7, seconds=2.0, seed=3, sample_rate=8000, splits={"valid": 2, "test": 2})
+    return folder
+
+
+class Interrupted(DemucsRecipe):
+    """Sends a signal to its own process while it computes a loss, or the scores of a validation song."""
+
+    number, at, during = signal.SIGTERM, 4, "loss"
+    done = 0
+
+    def loss(self, model, batch):
+        self._count("loss")
+        return super().loss(model, batch)
+
+    def measure(self, model, mixture, stems):
+        self._count("measure")
+        return super().measure(model, mixture, stems)
+
+    def separate(self, model, mixture, overlap, split, delays=(0,)):
+        if overlap:
+            self._count("test")
+        return super().separate(model, mixture, overlap, split, delays)
+
+    def _count(self, what):
+        if what == self.during:
+            Interrupted.done += 1
+            if Interrupted.done == self.at:
+                os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("quant", ["quant.diffq=1e-3", "quant.qat=6"])
+def test_stopped_in_steps_validation_and_test_it_equals_an_uninterrupted_run(songs, tmp_path, monkeypatch, quant):
+    options = (*EVERYTHING, "quant.diffq=null", quant, "epochs=2")
+    whole, stopped = (experiment(songs, tmp_path / name, *options) for name in ("whole", "stopped"))
+    assert train(whole) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(demucs, "DemucsRecipe", Interrupted)
+        for during, at in (("loss", 2), ("loss", 1), ("measure", 3), ("loss", 2), ("test", 1)):
+            Interrupted.during, Interrupted.at, Interrupted.done = during, at, 0
+            assert train(stopped) == requeue_status()
+    assert train(stopped) == 0
+    assert_equal(outcome(stopped), outcome(whole))
+    assert_equal(outcome(stopped, "best"), outcome(whole, "best"))
+    numbers = outcome(whole)[1]
+    assert (numbers["step"], numbers["epoch"], numbers["position"]) == (6, 2, 0)
+    assert train(stopped) == 0  # finished: nothing changes any more
+    assert_equal(outcome(stopped), outcome(whole))
+
+
+def test_loader_threads_change_nothing(songs, tmp_path):
+    calm = experiment(songs, tmp_path / "calm", "epochs=1")
+    busy = experiment(songs, tmp_path / "busy", "epochs=1", "misc.num_workers=3", "misc.num_prints=1")
+    assert calm.signature == busy.signature
+    assert train(calm) == train(busy) == 0
+    assert_equal(outcome(calm), outcome(busy))
+
+
+def test_history_holds_every_candidate_and_the_best_one(songs, tmp_path):
+    one = experiment(songs, tmp_path, *EVERYTHING, "epochs=3", "save_every=1", "optim.lr=3e-3")
+    assert train(one) == 0
+    lines = xp_store.history(one)
+    assert len(lines) == 3 and xp_store.is_done(one)
+    candidates = {"main", "ema_batch_0", "ema_batch_1", "ema_epoch_0"}
+    best = []
+    for line in lines:
+        valid = line["valid"]
+        assert candidates <= valid.keys()
+        assert valid["nsdr"] == max(valid[name]["nsdr"] for name in candidates) == valid[valid["bname"]]["nsdr"]
+        best.append(valid["nsdr"])
+        assert valid["best"] == max(best) and valid["penalty"] > 0
+        assert {"loss", "reco", "ms", "penalty", "grad", "reco_drums"} <= line["train"].keys()
+    assert ["test" in line for line in lines] == [False, True, True]
+    assert {"nsdr", "nsdr_med", "nsdr_vocals"} <= lines[-1]["test"].keys()
+    assert [path.name for path in checkpoint.steps(one.folder / "epochs")] == ["step-00000003", "step-00000006"]
+    groups, state = outcome(one, "best")
+    assert state["step"] == 3 * (1 + int(np.argmax(best)))
+    assert not [name for name in groups["model"] if name.endswith("_diffq")] and groups["quantiser"]
+    for name in groups["quantiser"]:  # at most 2^8 values, which are what is published
+        assert np.unique(groups["model"][name.removesuffix("_diffq")]).size <= 256
+
+
+def test_continuing_from_another_experiment(songs, tmp_path):
+    first = experiment(songs, tmp_path, "epochs=1", "ema.batch=[0.9]")
+    assert train(first) == 0
+    nothing = ("epochs=1", "optim.lr=1e-12", f"continue_from={first.signature}")
+    for options, kind in (((), "best"), (("continue_best=false", "continue_opt=true"), "checkpoints")):
+        second = experiment(songs, tmp_path, *nothing, *options)
+        assert train(second) == 0
+        begun, source = outcome(second)[0], outcome(first, kind)[0]
+        for name, array in source["model"].items():
+            assert begun["model"][name] == pytest.approx(array, abs=1e-9)
+        power = next(name for name in begun["optimizer"] if "beta1_pow" in name)
+        expected = outcome(first)[0]["optimizer"][power] * 0.9**3 if "continue_opt=true" in options else 0.9**4
+        assert begun["optimizer"][power] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(UserError, match="continue_pretrained=00000000"):
+        train(experiment(songs, tmp_path, "continue_from=00000000"))
+    with pytest.raises(UserError, match="of another network"):
+        train(experiment(songs, tmp_path, f"continue_from={first.signature}", "demucs.channels=6"))
+
+
+def test_other_songs_are_refused(songs, tmp_path):
+    one = experiment(songs, tmp_path / "out", "epochs=1")
+    assert train(one) == 0
+    write_songs(tmp_path / "others", songs=4, seconds=1.5, seed=9, sample_rate=8000, splits={"valid": 1})
+    with pytest.raises(UserError, match=f"other songs.*continue_from={one.signature}"):
+        train(experiment(tmp_path / "others", tmp_path / "out", "epochs=1"))
