@@ -4,6 +4,7 @@ Luo, Mesgarani: "Conv-TasNet: Surpassing Ideal Time-Frequency Magnitude Masking 
 layer as ``demucs.tasnet.ConvTasNet`` of facebookresearch/demucs 2.
 """
 
+import math
 import zlib
 
 import numpy as np
@@ -12,7 +13,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from models import card
-from models.demucs_layers import Conv1d, torch_init_
+from models.demucs_layers import Conv1d
 from models.tasnet_config import TasNetConfig
 
 _EPSILON = 1e-8
@@ -35,10 +36,7 @@ class ConvTasNet(nn.Layer):
         self.encoder = _Encoder(config)
         self.separator = _Separator(config)
         self.decoder = _Decoder(config)
-        torch_init_(self, config.seed)
-        for name_, parameter in self.named_parameters():
-            if parameter.ndim > 1:  # also the factors of the norms, which are [1, channels, 1]
-                parameter.set_value(_xavier_normal(parameter.shape, config.seed, name_))
+        _xavier_normal_(self, config.seed)
 
     @classmethod
     def from_config(cls, config: TasNetConfig, name: str = "tasnet") -> "ConvTasNet":
@@ -189,9 +187,15 @@ def _norm(config: TasNetConfig) -> nn.Layer:
     return {"gLN": _GlobalNorm, "cLN": _ChannelNorm, "id": lambda channels: nn.Identity()}[config.norm_type](config.H)
 
 
-def _xavier_normal(shape: list[int], seed: int, name: str) -> np.ndarray:
-    """Normal with the variance 2 / (fan-in + fan-out); both fans are the same for a matrix that is transposed."""
-    taps = int(np.prod(shape[2:]))
-    deviation = (2.0 / ((shape[0] + shape[1]) * taps)) ** 0.5
-    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    return generator.standard_normal(shape, dtype=np.float32) * np.float32(deviation)
+def _xavier_normal_(model: nn.Layer, seed: int) -> None:
+    """Fills all but vectors with a normal distribution of the variance 2 / (fan-in + fan-out).
+
+    Also the factors and summands of the norms, as in the original, because they are ``[1, channels, 1]``.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            inputs, outputs, *taps = parameter.shape  # or the other way round, which makes no difference
+            deviation = (2.0 / ((inputs + outputs) * math.prod(taps))) ** 0.5
+            generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            values = generator.standard_normal(parameter.shape, dtype=np.float32)
+            parameter.set_value(values * np.float32(deviation))
