@@ -191,11 +191,18 @@ def export(model: Any, folder: Path) -> None:
     description = model.description
     channels, bins = description.channels, description.config["frequency_bins"]
     training = model.training
+    layers = model.sublayers(include_self=True)
+    forwards = [vars(layer).get("forward") for layer in layers]
     model.eval()
     try:
         spec = [paddle.static.InputSpec([None, channels, None, bins], "float32", "magnitude")]
         paddle.jit.save(model, str(folder / Path(_PROGRAM).stem), input_spec=spec)
     finally:
+        # the export leaves translated methods in the layers; eager calls of them are slower with every export
+        for layer, forward in zip(layers, forwards, strict=True):
+            vars(layer).pop("forward", None)
+            if forward is not None:
+                layer.forward = forward
         if training:
             model.train()
     batch = np.abs(np.random.default_rng(0).standard_normal((1, channels, 64, bins))).astype(np.float32)

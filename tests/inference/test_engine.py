@@ -60,6 +60,14 @@ def test_export_leaves_the_model_alone(cache, small_model, magnitudes):
         small_model.eval()
 
 
+def test_export_leaves_no_translated_methods_behind(cache, small_model):
+    layers = small_model.sublayers(include_self=True)
+    before = [layer.forward for layer in layers]
+    engine.build(small_model, "program")
+    assert [layer.forward for layer in layers] == before
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_program_is_exported_once(cache, small_model, magnitudes, monkeypatch):
     first = engine.build(small_model, "program")(magnitudes)
     monkeypatch.setattr(engine, "export", lambda *_: pytest.fail("exported again"))
