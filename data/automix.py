@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from data.index import Song
     from data.wave_songs import Collection
 
-FORMAT = "paddlestems-automix"
+MADE_BY = "paddlestems-automix 1"  # the number changes when the same settings give other mixes
 MARKER = "automix.json"
 HIDDEN = ".automix"  # folder of what is known of the songs
 SOURCES = ("drums", "bass", "other", "vocals")
@@ -147,30 +147,34 @@ def _require_own(out: Path) -> None:
     """UserError unless the folder is new, empty, or made by this program."""
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; name a folder")
-    if out.is_dir() and not (out / MARKER).is_file() and any(path.name != HIDDEN for path in out.iterdir()):
+    strange = out.is_dir() and any(path.name != HIDDEN for path in out.iterdir())
+    if strange and _marker(out).get("made_by") != MADE_BY:
         raise UserError(f"{out} was not made by automix: nothing is written into it; choose a new folder with --out")
+
+
+def _marker(out: Path) -> dict:
+    """What the marker of a folder says; nothing where there is none."""
+    from runtime.files import read_json
+
+    known = read_json(out / MARKER) if (out / MARKER).is_file() else {}
+    return known if isinstance(known, dict) else {}
 
 
 def _claim(out: Path, settings: Settings, collection: "Collection") -> None:
     """Write the marker, or see that the mixes that are there were made of the same songs with the same settings."""
-    from runtime.files import read_json, write_json
+    from runtime.files import write_json
 
     songs = [(song.split, song.folder, song.fingerprint) for song in (known.song for known in collection.songs)]
-    row = {**asdict(settings), "sources": list(settings.sources)}
+    row = {"made_by": MADE_BY, **asdict(settings), "sources": list(settings.sources)}
     row["songs"] = hashlib.sha256(json.dumps(sorted(songs)).encode()).hexdigest()[:32]
-    marker = out / MARKER
-    if not marker.is_file():
-        write_json(marker, {"format": FORMAT, **row})
-        return
-    known = read_json(marker)
-    if not isinstance(known, dict) or known.get("format") != FORMAT:
-        raise UserError(f"{marker} is not the marker of automix: choose a new folder with --out")
+    known = _marker(out)
     changed = [name for name in row if known.get(name) != row[name]]
-    if changed:
+    if known and changed:
         raise UserError(
             f"{out} holds mixes made with another value of {', '.join(changed)}: "
             "choose a new folder with --out, or remove this one"
         )
+    write_json(out / MARKER, row)
 
 
 # ------------------------------------------------------------------------------------------------------------- planning

@@ -16,6 +16,7 @@ BEAT_HOP = 256  # samples: 11.6 ms
 SILENCE = 1e-2  # of the mixture's deviation: what is quieter is not the beginning of the song, and no stem to analyse
 NOTE_SHARE = 0.05  # of the loudest level that notes have at least
 LEVEL_SECONDS = 0.23  # over which the level is taken
+TUNING_SECONDS = 60
 FEWEST_BEATS = 8
 
 
@@ -69,9 +70,9 @@ def analyse_stems(stems: dict[str, np.ndarray]) -> Analysis:
         return Analysis(0.0, problem="it is silent")
     first = int(np.argmax(np.abs(mixture) >= SILENCE * level))
     drums = stems["drums"][first:]
-    pitched = stems.get("bass", np.zeros(1))
-    if not pitched.std() > SILENCE * level:
-        pitched = np.sum([stem for source, stem in stems.items() if source != "drums"], axis=0)
+    tonal = mixture - stems["drums"]
+    bass = stems.get("bass", np.zeros(1))
+    pitched = bass if bass.std() > SILENCE * level else tonal
     start = first / RATE
     if not drums.std() > SILENCE * level:
         return Analysis(start, problem="its drums are silent")
@@ -80,7 +81,7 @@ def analyse_stems(stems: dict[str, np.ndarray]) -> Analysis:
     beats = find_beats(drums)
     if len(beats) < FEWEST_BEATS:
         return Analysis(start, problem=f"only {len(beats)} beats were found")
-    return Analysis(start, tuple(beats.tolist()), mean_period(beats), tuple(find_notes(pitched).tolist()))
+    return Analysis(start, tuple(beats.tolist()), mean_period(beats), tuple(find_notes(pitched, tonal).tolist()))
 
 
 def find_beats(drums: np.ndarray) -> np.ndarray:
@@ -101,13 +102,18 @@ def mean_period(beats: np.ndarray) -> float:
     return float(np.polyfit(count, beats, 1)[0])
 
 
-def find_notes(pitched: np.ndarray) -> np.ndarray:
-    """Share of the frames in which each pitch class is the strongest, ``[12]`` from C on; quiet parts do not count."""
+def find_notes(pitched: np.ndarray, tonal: np.ndarray) -> np.ndarray:
+    """Share of the frames in which each pitch class is the strongest, ``[12]`` from C on; quiet parts do not count.
+
+    How far the song is from 440 Hz is taken from ``tonal``, all that is no drum: a bass may be too low to tell.
+    """
+    from librosa import estimate_tuning
     from librosa.feature import chroma_cqt
 
+    tuning = float(estimate_tuning(y=tonal[: round(TUNING_SECONDS * RATE)], sr=RATE))
     power = _moving_mean(pitched.astype(np.float64) ** 2, round(LEVEL_SECONDS * RATE))
     level = np.sqrt(np.maximum(power, 0))
-    chroma = chroma_cqt(y=pitched[level >= NOTE_SHARE * level.max()], sr=RATE)
+    chroma = chroma_cqt(y=pitched[level >= NOTE_SHARE * level.max()], sr=RATE, tuning=tuning)
     return np.bincount(chroma.argmax(axis=0), minlength=12) / chroma.shape[1]
 
 

@@ -64,4 +64,6 @@ def _stretched(x: np.ndarray, speed: float, frame: int) -> np.ndarray:
     stretcher = Stretch(SEED)
     stretcher.configure(x.shape[0], frame, frame // FRAMES_PER_SAMPLE)
     stretcher.setTimeFactor(speed)
-    return stretcher.process(np.ascontiguousarray(x, np.float32))
+    padded = np.pad(x.astype(np.float32, copy=False), ((0, 0), (frame, frame)))  # else the first attack is blurred
+    first, samples = round(frame / speed), round(x.shape[1] / speed)
+    return stretcher.process(padded)[:, first : first + samples]
