@@ -18,7 +18,7 @@ COMMANDS = {  # name → module with main(arguments), what it does
     "grid": ("run_scripts.demucs_grid", "the experiments of a grid: list them, train them, follow them"),
     "export": ("run_scripts.demucs_export", "write trained networks as packages for separator.py --repo"),
     "test_pretrained": ("run_scripts.demucs_test", "score a published or exported model on the test songs"),
-    "automix": ("run_scripts.automix", "remix songs whose tempo and key go together into training data"),
+    "automix": ("data.automix", "remix songs whose tempo and key go together into training data"),
 }
 USAGE = """\
 usage: run_demucs.py COMMAND …
