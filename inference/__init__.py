@@ -8,6 +8,7 @@ _PLACES = {
     "Options": "inference.options",
     "Separator": "inference.separator",
     "SeparationReport": "inference.files",
+    "get_model": "pretrained",
 }
 __all__ = sorted(_PLACES)
 

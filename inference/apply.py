@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from inference.chunked import MAX_SHIFT, ArraySong, Chunking, Member, WaveNetwork, draw_delays, separated
-from inference.engine import EagerEngine
+from inference.engine import EagerEngine, device_in_force
 from inference.progress import Cancel, Cancelled, Progress
+from runtime.device import is_host
 from runtime.errors import UserError
 
 Engines = Callable[[Any], Callable[[np.ndarray], np.ndarray]]
@@ -43,7 +44,7 @@ def apply_model(
         overlap: share of a chunk that overlaps the next, 0 … below 1
         transition_power: of the triangle that chunks are cross-faded with, at least 1
         progress: called with the finished share, 0 … 1
-        num_workers: chunks to compute at the same time, in threads
+        num_workers: chunks to compute at the same time, in threads of the CPU
         segment: s of a chunk, instead of the network's
         seed: of the delays
         offsets: the draws of Demucs instead of our own, 0 … 0.5 s in samples: ``shifts`` for each network of the bag;
@@ -66,7 +67,8 @@ def apply_model(
             "shifts and num_workers begin at 0, overlap lies in 0 … 1, transition_power and batch from 1 on"
         )
     how = Chunking(split, segment, overlap, transition_power, batch, max(1, num_workers))
-    crew = members(model, EagerEngine, shifts, seed, offsets)
+    together = num_workers > 1 and is_host(device_in_force())
+    crew = members(model, lambda each: EagerEngine(each, together), shifts, seed, offsets)
     array = np.asarray(mix if isinstance(mix, np.ndarray) else mix.numpy(), np.float32)
     network = crew[0].network
     if array.ndim != 3 or array.shape[1] != network.channels:

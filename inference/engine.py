@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,25 +87,38 @@ def build(
 
 
 class EagerEngine:
-    """The network as it is, operator by operator. Its training mode is left as it was."""
+    """The network as it is, operator by operator. Its training mode is left as it was.
+
+    Threads may share it: they take turns, or with ``together`` compute at the same time, which takes memory for each.
+    """
 
     name = "eager"
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, together: bool = False):
         self._model = model
-        self._turn = threading.Lock()  # the mode of the model is one for all threads
+        self._turn = contextlib.nullcontext() if together else threading.Lock()
+        self._lock = threading.Lock()  # the mode of the model is one for all threads
+        self._calls, self._training = 0, False
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         import paddle
 
-        with self._turn:
-            training = self._model.training
-            self._model.eval()
-            try:
-                with paddle.no_grad():
-                    return self._model(paddle.to_tensor(batch)).numpy()
-            finally:
-                if training:
+        with self._turn, self._evaluating(), paddle.no_grad():
+            return self._model(paddle.to_tensor(batch)).numpy()
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        with self._lock:
+            if not self._calls:
+                self._training = self._model.training
+                self._model.eval()
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls -= 1
+                if not self._calls and self._training:
                     self._model.train()
 
 

@@ -104,11 +104,18 @@ class Waveforms:
     reading = 0.02
 
     def __init__(self, model: Any, wishes: Options, running: Running):
+        if running.engine == "program":
+            raise UserError(
+                "networks on waveforms run in eager mode, the faster one for them: leave --engine program out"
+            )
+        if running.engine not in engines.ENGINES:
+            raise UserError(f"engine {running.engine!r} is none of {', '.join(engines.ENGINES)}")
         if running.precision != "float32":
             raise UserError(f"networks on waveforms run in float32 only: leave --precision {running.precision} out")
         options = self.options = wishes.for_waveforms()
         self._how = Chunking(options.split, options.segment, options.overlap, 1.0, options.batch, options.jobs)
-        built = {id(each): engines.EagerEngine(each) for each in networks(model)}  # a bag may list one twice
+        together = options.jobs > 1 and devices.is_host(running.device)
+        built = {id(each): engines.EagerEngine(each, together) for each in networks(model)}  # a bag may list one twice
         self._members = members(model, lambda each: built[id(each)], options.shifts, options.seed)
         for member in self._members:
             self._how.size(member.network)  # tells of a segment that is too long

@@ -32,7 +32,7 @@ class Options:
         mask_extension: ``zeros`` or ``average`` above the network's bins; None is what its configuration says
         exponent: power of the magnitudes in the ratio mask; None is what its configuration says
         batch: segments per call of the network; None is 1 on a CPU and for waveforms, 4 elsewhere
-        jobs: calls of the network at the same time, in threads (waveforms)
+        jobs: calls of the network at the same time, in threads of the CPU (waveforms)
     """
 
     segment: float | None = None

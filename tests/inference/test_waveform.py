@@ -74,6 +74,18 @@ def test_batches_and_jobs_change_nothing(noise):
         assert all(np.array_equal(stems[name], expected[name]) for name in expected)
 
 
+def test_jobs_on_a_real_network_change_nothing(noise):
+    import models
+
+    options = {"samplerate": 1000, "sources": ["vocals", "rest"], "channels": 8, "depth": 2, "segment": 1}
+    model = models.create("demucs", **options, lstm_layers=1)
+    mix = noise(2, 5000)
+    model.train()
+    expected = Separator.from_model(model).separate(mix)["vocals"]
+    np.testing.assert_array_equal(Separator.from_model(model, jobs=3).separate(mix)["vocals"], expected)
+    assert model.training
+
+
 @pytest.mark.parametrize("value", [0.0, 0.25])
 def test_silence_and_direct_current_stay_what_they_are(value):
     stems = Separator.from_model(FakeWave()).separate(np.full((2, 1500), value, np.float32), residual=True)
@@ -121,6 +133,8 @@ def test_level_is_mean_and_deviation():
         ({"segment": 1.0}, "segments of 0.4 s at most"),
         ({"segment": 0.2, "split": False}, "exclude each other"),
         ({"precision": "bf16"}, "float32 only"),
+        ({"engine": "program"}, "leave --engine program out"),
+        ({"engine": "fast"}, "none of auto, program, eager"),
         ({"jobs": 0}, "jobs=0"),
     ],
 )
