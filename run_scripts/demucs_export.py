@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 A package, SIGNATURE.safetensors, has the best weights of an experiment in half precision, the options of the network,
-the configuration of its training and its last scores; the package `demucs` 4.1 reads it, too. --bag NAME also writes
-NAME.yaml, which makes one model of all networks. To weigh them source by source, add to it, for two networks of four
-sources: weights: [[1, 1, 0, 0], [0, 0, 1, 1]].
+the configuration of its training and its last scores; demucs.hf.load_safetensors_model of the package `demucs` 4.1
+reads it, too. --bag NAME also writes NAME.yaml, which makes one model of all networks. To weigh them source by source,
+add to it, for two networks of four sources: weights: [[1, 1, 0, 0], [0, 0, 1, 1]].
 
 --static writes a folder SIGNATURE-static besides: the network as a program of Paddle Inference, network.json with
 network.pdiparams, in float32, for one input of fixed length, and facts.json about it. It is compared with the network
@@ -80,17 +80,29 @@ def trained(experiment: Experiment) -> tuple[Any, tuple[Any, Any]]:
 
 
 def write(experiment: Experiment, out: Path, sign: bool) -> tuple[Path, Any]:
-    """Write one package; returns its path and the network."""
+    """Write one package, in place of an earlier one of this command; returns its path and the network.
+
+    Raises:
+        UserError: there is a package of that signature from elsewhere; nothing was trained yet
+    """
     from pretrained.package import write_package
     from runtime.disk import sha256
     from training.prepare import plain
 
+    signature = experiment.signature
+    if foreign := [*out.glob(f"{signature}.th"), *out.glob(f"{signature}-*.th")]:
+        raise UserError(
+            f"{foreign[0]} is a package of {signature}, too: move it away, or choose another folder with -o"
+        )
     model, scores = trained(experiment)
-    path = out / f"{experiment.signature}.safetensors"
-    for old in (*out.glob(f"{experiment.signature}.*"), *out.glob(f"{experiment.signature}-*.safetensors")):
-        old.unlink()  # a repository has one package of a signature
+    path = out / f"{signature}.safetensors"
     write_package(path, model, plain(experiment.cfg), [None if one is None else dict(one) for one in scores])
-    return (path.rename(out / f"{path.stem}-{sha256(path)[:8]}{path.suffix}") if sign else path), model
+    if sign:
+        path = path.rename(out / f"{signature}-{sha256(path)[:8]}.safetensors")
+    for earlier in (out / f"{signature}.safetensors", *out.glob(f"{signature}-*.safetensors")):
+        if earlier != path:
+            earlier.unlink(missing_ok=True)
+    return path, model
 
 
 def write_bag(path: Path, signatures: Sequence[str]) -> None:

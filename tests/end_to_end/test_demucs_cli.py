@@ -235,6 +235,11 @@ def test_export_and_score(trained):
     assert package.name.startswith(f"{signature}-") and f"wrote release_models/{package.name}" in said
     command(place, "export", signature)
     assert [path.name for path in (place / "release_models").glob("*.safetensors")] == [f"{signature}.safetensors"]
+    foreign = place / "release_models" / f"{signature}-01234567.th"
+    foreign.write_text("from elsewhere")
+    assert f"{foreign.name} is a package" in command(place, "export", signature, status=1).stderr
+    assert foreign.read_text() == "from elsewhere"
+    foreign.unlink()
     scored = ["test_pretrained", "--repo", "release_models", "--dataset", "songs", "--device", "cpu", "test.sdr=false"]
     said = command(place, *scored, "-n", "mine", "--json", "scores.json").stdout
     assert "mine: 1 networks, 1 songs, shifts 1" in said and "nsdr" in said
