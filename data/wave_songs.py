@@ -17,6 +17,7 @@ import numpy as np
 
 from data.index import INDEX_NAME, Index, Song, file_stat, read_index
 from data.layout import MUSDB_VALIDATION
+from data.musdb import STEM_SUFFIX
 from data.stems import AUDIO_SUFFIXES, canonical
 from runtime.console import progress, warn
 from runtime.errors import UserError
@@ -88,6 +89,8 @@ def collect(root: str | Path, kind: str, sources: Sequence[str], metadata: str |
     if root.suffix == ".jsonl" or (root / INDEX_NAME).is_file():
         return _indexed(read_index(root), names, record)
     found = _found(root, kind, names)
+    if not found:
+        raise UserError(_nothing(root, names))
     measures = _measures(root, found, record)
     kept = [song for song in found if _is_loud(song.folder, measures[song.folder])]
     songs = tuple(_measured(root, song, measures[song.folder]) for song in kept)
@@ -104,6 +107,8 @@ def test_songs(root: str | Path, sources: Sequence[str]) -> tuple[Index, list[So
     if not folder.is_dir():
         return Index(folder, ()), []
     found = _songs_below(folder, folder, "test", names)
+    if not found:
+        raise UserError(_nothing(folder, names))
     with ThreadPoolExecutor(THREADS) as pool:
         measures = list(pool.map(lambda song: _measure(folder, song.sources, level=False), found))
     songs = [_measured(folder, song, measure).song for song, measure in zip(found, measures, strict=True)]
@@ -127,6 +132,12 @@ def _found(root: Path, kind: str, sources: list[str]) -> list[_Found]:
         held_back = [_Found(s.name, "valid", s.folder, s.sources) for s in train if s.name in MUSDB_VALIDATION]
         train, valid = [song for song in train if song.name not in MUSDB_VALIDATION], held_back + valid
     return train + valid
+
+
+def _nothing(root: Path, sources: list[str]) -> str:
+    if any(root.rglob(f"*{STEM_SUFFIX}")):
+        return f"{root}: MUSDB stem files; write songs from them with `python downloadMusdb.py --from-archive {root}`"
+    return f"{root}: no songs; a song is a folder with {', '.join(f'{source}.wav' for source in sources)}"
 
 
 def _songs_below(root: Path, folder: Path, split: str, sources: list[str]) -> list[_Found]:

@@ -16,13 +16,15 @@ __all__ = ["Track", "WaveSegments", "WaveTracks", "WholeTrack", "build", "prepar
 
 
 def prepare(cfg: Any, cache: str | Path | None = None, processes: int | None = None) -> None:
-    """Measure the songs of a configuration and fill the cache, so that `build` finds all done.
+    """Measure the songs of a configuration and fill the cache, so that `build` and `test_tracks` find all done.
 
     For the first of several processes, while the others wait. Raises as `build` does.
     """
     for collection in _collections(cfg.dset).values():
         if cache is not None:
             _fill(collection.index, [measured.song for measured in collection.songs], cfg.dset, cache, processes)
+    if cache is not None:
+        test_tracks(cfg, cache)
 
 
 def build(cfg: Any, cache: str | Path | None = None, processes: int = 0) -> tuple[WaveSegments, WaveTracks]:

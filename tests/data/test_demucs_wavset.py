@@ -228,6 +228,16 @@ def test_what_is_wrong_with_a_data_set_is_said(tmp_path, musdb):
     ):
         with pytest.raises(UserError, match=words):
             wavset.build(config(tmp_path, **dset))
+    stems = tmp_path / "stems"
+    (stems / "train").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no songs; a song is a folder with drums\.wav, bass\.wav"):
+        wavset.build(config(tmp_path, musdb=str(stems)))
+    (stems / "train" / "A.stem.mp4").touch()
+    (stems / "test").mkdir()
+    (stems / "test" / "B.stem.mp4").touch()
+    for use in (wavset.build, wavset.test_tracks):
+        with pytest.raises(UserError, match=r"downloadMusdb\.py --from-archive"):
+            use(config(tmp_path, musdb=str(stems)))
     (root / "train" / "A" / "bass.wav").unlink()
     with pytest.raises(UserError, match=r"A: there is no bass\.wav"):
         wavset.build(config(tmp_path, musdb=str(root)))
