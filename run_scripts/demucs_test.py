@@ -81,6 +81,19 @@ def check(cfg: Any, bag: Any) -> None:
             raise UserError(f"{bag.name} has {value} where the songs have {wanted}: add {key}={value}")
 
 
+def fetch(options: argparse.Namespace) -> None:
+    """Downloads published weights that are not here, before there are processes that would wait for it.
+
+    Raises:
+        UserError: there is no such model, or no connection
+    """
+    from pretrained import demucs as published
+
+    if options.repo is None and published.is_name(options.name) and options.name != published.UNTRAINED:
+        for signature in published.members(options.name):
+            published.fetch(signature, options.offline)
+
+
 def score(cfg: Any, options: argparse.Namespace, group: Any) -> dict[str, float]:
     """The scores of the model over the test songs, the same in all processes.
 
@@ -91,11 +104,7 @@ def score(cfg: Any, options: argparse.Namespace, group: Any) -> dict[str, float]
     from pretrained import get_model
     from training.demucs_test import test_scores
 
-    if not group.is_main:
-        group.barrier()  # the first process downloads
-    bag = get_model(options.name, options.repo, options.offline or not group.is_main)
-    if group.is_main:
-        group.barrier()
+    bag = get_model(options.name, options.repo, offline=True)
     check(cfg, bag)
     songs = wavset.test_tracks(cfg, options.cache)
     if not songs:
@@ -127,6 +136,8 @@ def main(arguments: list[str]) -> int:
 
     experiment, here = xp.elsewhere(xp.compose(options.overrides), demucs.places(options)), processes_here(options)
     device = devices.select(options.device or "auto", None, here)
+    if not in_worker():
+        fetch(options)
     if here > 1 and not in_worker():
         command = [
             str(demucs.SCRIPT),
