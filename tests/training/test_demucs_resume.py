@@ -6,7 +6,10 @@ import signal
 import numpy as np
 import pytest
 
+import models
+import pretrained
 from data.synthetic import write_songs
+from pretrained.package import write_package
 from runtime import checkpoint
 from runtime.errors import UserError
 from runtime.launch import requeue_status
@@ -14,6 +17,7 @@ from tests.training.demucs_runs import EVERYTHING, experiment, outcome, train
 from tests.training.runs import assert_equal
 from training import demucs, xp_store
 from training.recipes.demucs import DemucsRecipe
+from training.xp_network import exported
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +122,39 @@ def test_continuing_from_another_experiment(songs, tmp_path):
         train(experiment(songs, tmp_path, "continue_from=00000000"))
     with pytest.raises(UserError, match="of another network"):
         train(experiment(songs, tmp_path, f"continue_from={first.signature}", "demucs.channels=6"))
+
+
+def test_beginning_with_a_published_network(songs, tmp_path):
+    source = experiment(songs, tmp_path, "epochs=1", "seed=7")
+    assert train(source) == 0
+    name, options = exported(source.cfg)
+    network = models.create(name, **options)
+    pretrained.load_weights(network, source.folder)  # a run's folder is as good as any weights
+    (tmp_path / "repo").mkdir()
+    write_package(tmp_path / "repo" / "1234abcd.safetensors", network, half=False)
+    repo = f"pretrained_repo={tmp_path / 'repo'}"
+    one = experiment(songs, tmp_path, "epochs=1", "optim.lr=1e-12", "continue_pretrained=1234abcd", repo)
+    assert train(one) == 0
+    begun = outcome(one)[0]["model"]
+    for key, array in outcome(source, "best")[0]["model"].items():
+        assert begun[key] == pytest.approx(array, abs=1e-9)
+    (tmp_path / "repo" / "two.yaml").write_text("models: ['1234abcd', '1234abcd']")
+    with pytest.raises(UserError, match="bag of 2 networks"):
+        train(experiment(songs, tmp_path, "continue_pretrained=two", repo))
+
+
+def test_a_look_at_the_network_and_at_one_batch(songs, tmp_path, capsys):
+    assert train(experiment(songs, tmp_path, "misc.show=true")) == 0
+    said = capsys.readouterr().out
+    assert "size: 0.0 MB" in said and "field: " in said and not tmp_path.joinpath("xps").exists()
+    one = experiment(songs, tmp_path, "epochs=2", "flag=debug")
+    assert train(one) == 0
+    assert outcome(one)[1]["step"] == 2
+
+
+def test_songs_that_fill_no_batch(songs, tmp_path):
+    with pytest.raises(UserError, match="do not fill one batch of 64"):
+        train(experiment(songs, tmp_path, "batch_size=64"))
 
 
 def test_other_songs_are_refused(songs, tmp_path):
