@@ -12,6 +12,7 @@ import soundfile
 
 from data import automix
 from data.automix_plan import Limits, beat_shift, pitch_change, plan_mix, tempo_change
+from data.wave_songs import collect
 from runtime.errors import UserError
 
 RATE = 22050
@@ -118,6 +119,11 @@ def test_stems_add_up_and_nothing_is_clipped(mixes):
         total = sum(tracks[source] for source in SOURCES)
         assert np.abs(total - tracks["mixture"]).max() < 3 / 32768 and np.abs(tracks["mixture"]).max() < 1
         assert len({track.shape for track in tracks.values()}) == 1
+
+
+def test_the_mixes_are_a_data_set(mixes, tmp_path):
+    mixed = collect(mixes, "wav", SOURCES, tmp_path)
+    assert len(mixed.split("train")) == 4 and len(mixed.split("valid")) == 2
 
 
 def test_songs_that_cannot_be_mixed_are_copied(dataset, mixes):
