@@ -4,6 +4,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from models import onednn, onednn_matmul
 from models.layers import he_uniform
 
 _ZERO = nn.initializer.Constant(0.0)
@@ -26,6 +27,8 @@ def attend(
         dropout: probability that a weight is dropped, while ``training``
         mask: ``[..., Q, K]``, 1 where a key may be seen and 0 elsewhere; a query that sees none gets zeros
     """
+    if mask is None and not (dropout and training) and onednn.usable(query):
+        return onednn_matmul.attention(query, key, value, heads)
     query = _heads(query, heads) * (query.shape[2] // heads) ** -0.5  # [B, heads, Q, c]
     scores = paddle.matmul(query, _heads(key, heads), transpose_y=True)  # [B, heads, Q, K]
     if mask is not None:
@@ -44,6 +47,20 @@ def _heads(x: paddle.Tensor, heads: int) -> paddle.Tensor:
     return x.reshape([x.shape[0], x.shape[1], heads, -1]).transpose([0, 2, 1, 3])
 
 
+def project(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, turned: bool = False) -> paddle.Tensor:
+    """``[..., in] -> [..., out]`` with ``weight`` ``[in, out]`` (``turned``: ``[out, in]``) and ``bias`` ``[out]``."""
+    if onednn.usable(x):
+        return onednn_matmul.linear(x, weight, bias, turned)
+    return paddle.matmul(x, weight, transpose_y=turned) + bias
+
+
+class Linear(nn.Linear):
+    """``nn.Linear`` in the quickest way that there is."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return project(x, self.weight, self.bias)
+
+
 class MultiheadAttention(nn.Layer):
     """``torch.nn.MultiheadAttention`` on ``[B, T, C]``: values are the keys' tokens, no masks.
 
@@ -60,7 +77,7 @@ class MultiheadAttention(nn.Layer):
         self.heads, self.dropout = heads, dropout
         self.in_proj_weight = self.create_parameter([3 * dim, dim], default_initializer=_ZERO)
         self.in_proj_bias = self.create_parameter([3 * dim], is_bias=True, default_initializer=_ZERO)
-        self.out_proj = nn.Linear(dim, dim)
+        self.out_proj = Linear(dim, dim)
 
     def initialise_(self, seed: int, name: str) -> None:
         """PyTorch's first values, which differ from those of linear layers: Xavier's, and no biases."""
@@ -72,17 +89,13 @@ class MultiheadAttention(nn.Layer):
     def forward(self, query: paddle.Tensor, key: paddle.Tensor) -> paddle.Tensor:
         dim = query.shape[2]
         if query is key:
-            q, k, v = self._project(query, self.in_proj_weight, self.in_proj_bias).split(3, -1)
+            q, k, v = project(query, self.in_proj_weight, self.in_proj_bias, turned=True).split(3, -1)
         else:
             weights = paddle.split(self.in_proj_weight, [dim, 2 * dim])
             biases = paddle.split(self.in_proj_bias, [dim, 2 * dim])
-            q = self._project(query, weights[0], biases[0])
-            k, v = self._project(key, weights[1], biases[1]).split(2, -1)
+            q = project(query, weights[0], biases[0], turned=True)
+            k, v = project(key, weights[1], biases[1], turned=True).split(2, -1)
         return self.out_proj(attend(q, k, v, self.heads, self.dropout, self.training))
-
-    @staticmethod
-    def _project(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
-        return paddle.matmul(x, weight, transpose_y=True) + bias
 
 
 class SparseAttention(nn.Layer):
@@ -99,8 +112,8 @@ class SparseAttention(nn.Layer):
     def __init__(self, dim: int, heads: int, dropout: float = 0.0, sparsity: float = 0.0):
         super().__init__()
         self.heads, self.dropout, self.sparsity = heads, dropout, sparsity
-        self.q, self.k, self.v = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.proj = nn.Linear(dim, dim)
+        self.q, self.k, self.v = Linear(dim, dim), Linear(dim, dim), Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, query: paddle.Tensor, key: paddle.Tensor, mask: paddle.Tensor | None = None) -> paddle.Tensor:
         q, k, v = self.q(query), self.k(key), self.v(key)

@@ -14,7 +14,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from models import card, cross_masks, cross_positions
-from models.attention import MultiheadAttention, SparseAttention
+from models.attention import Linear, MultiheadAttention, SparseAttention
 from models.demucs_blocks import LayerScale
 from models.layers import GroupNorm
 
@@ -35,7 +35,8 @@ class LayerOptions:
         gelu: GELU or else ReLU between the linear layers
         group_norm: groups of channels that are normalised over all tokens; 0: each token by itself
         norm_first: normalise what goes into a step, or else what comes out
-        norm_out: groups of channels in one more normalisation at the end of a layer; 0: none; only with ``norm_first``
+        norm_out: groups of channels in one more normalisation at the end of a layer, only with ``norm_first``; 0: none,
+            and so is every even number: the original asks for its last bit
         layer_scale: a learned factor for every channel of what a step adds, 1e-4 at first
         sparse: attention of some keys only
         mask_type, sparse_attn_window, global_window, sparsity, mask_random_seed: see :mod:`models.cross_masks`
@@ -95,8 +96,8 @@ class _Layer(nn.Layer):
         super().__init__()
         self.options = options
         self.add_sublayer(attention, options.attention())
-        self.linear1 = nn.Linear(options.dim, options.hidden)
-        self.linear2 = nn.Linear(options.hidden, options.dim)
+        self.linear1 = Linear(options.dim, options.hidden)
+        self.linear2 = Linear(options.hidden, options.dim)
         for number in range(1, norms + 1):
             self.add_sublayer(f"norm{number}", options.norm())
         self.norm_out = (
@@ -238,11 +239,23 @@ class CrossTransformer(nn.Layer):
             if isinstance(layer, MultiheadAttention):
                 layer.initialise_(seed, inner)
 
-    def unused_parameters(self) -> list[paddle.Tensor]:
-        """Parameters that no gradient ever reaches: ``norm3`` where norms come last."""
-        layers = [*self.layers, *self.layers_t]
-        idle = [layer for layer in layers if isinstance(layer, CrossLayer) and not layer.options.norm_first]
-        return [parameter for layer in idle for parameter in layer.norm3.parameters()]
+    def unused_parameters(self, with_t: bool = True) -> list[paddle.Tensor]:
+        """Parameters that no gradient ever reaches: ``norm3`` where norms come last.
+
+        Without a use of the waveform's tokens also the layers behind the last look at them (``with_t=False``).
+        """
+        last = len(self.crosses)
+        while not with_t and last and not self.crosses[last - 1]:
+            last -= 1
+        last -= not with_t and last > 0  # its own last look, too
+        unused = [parameter for layer in list(self.layers_t)[last:] for parameter in layer.parameters()]
+        if not with_t and not any(self.crosses):
+            unused += self.norm_in_t.parameters()
+            unused += self.position_embeddings.parameters() if self.emb == "scaled" else []
+        for layer in [*self.layers, *list(self.layers_t)[:last]]:
+            if isinstance(layer, CrossLayer) and not layer.options.norm_first:
+                unused += layer.norm3.parameters()
+        return unused
 
     def forward(self, x: paddle.Tensor, xt: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         batch, dim, height, width = x.shape

@@ -223,7 +223,7 @@ class MultiWrap(nn.Layer):
             if share != 1:
                 steps = round((round(rows * share) - start + before - self.kernel) / self.stride + 1)
                 end = start + (steps - 1) * self.stride + self.kernel - before
-            if not start < end <= rows:
+            if not start < end <= rows or end - start + before < self.kernel - padding:
                 raise ValueError(f"multi_freqs: {rows} frequencies are too few for bands that end at {self.shares}")
             band = card.pad(card.cut(x, 2, start, end), before, padding if share == 1 else 0, axis=2)
             bands.append(layer(band))

@@ -75,10 +75,18 @@ class HTDemucs(HybridNetwork):
 
     def unused_parameters(self) -> list[paddle.Tensor]:
         """Parameters that no gradient ever reaches; data parallelism wants them frozen."""
+        idle = []
+        if self.crosstransformer is None:
+            idle += ["channel_upsampler", "channel_downsampler", "channel_upsampler_t", "channel_downsampler_t"]
+        elif self.tdecoder[0].empty:  # the branch of the waveform has ended before the transformer
+            idle += ["channel_downsampler_t"]
+            if not any(self.crosstransformer.crosses):
+                idle += ["channel_upsampler_t"]
+        layers = [getattr(self, key) for key in idle if hasattr(self, key)]
+        unused = [parameter for layer in layers for parameter in layer.parameters()]
         if self.crosstransformer is not None:
-            return self.crosstransformer.unused_parameters()
-        idle = ("channel_upsampler", "channel_downsampler", "channel_upsampler_t", "channel_downsampler_t")
-        return [each for key in idle if hasattr(self, key) for each in getattr(self, key).parameters()]
+            unused += self.crosstransformer.unused_parameters(with_t=not self.tdecoder[0].empty)
+        return unused
 
     def forward(self, mix: paddle.Tensor) -> paddle.Tensor:
         length = mix.shape[2]
