@@ -5,6 +5,8 @@ Bottou, Bach: "Music Source Separation in the Waveform Domain", 2019; layer by l
 facebookresearch/demucs 4.
 """
 
+import math
+
 import paddle
 from paddle import nn
 
@@ -29,11 +31,18 @@ def center_trim(x: paddle.Tensor, length: int) -> paddle.Tensor:
 
 def loudness(mix: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
     """Mean and deviation of the mono version of ``[B, C, N]``, each ``[B, 1, 1]``; the deviation of one sample is 0."""
-    mono = mix.mean(axis=1, keepdim=True)
-    mean = mono.mean(axis=2, keepdim=True)
+    mono, samples = mix.mean(axis=1, keepdim=True), mix.shape[2]
+    mean = _total(mono) * (1 / samples)
     away = mono - mean
-    variance = (away * away).sum(axis=2, keepdim=True) * (1 / max(mix.shape[2] - 1, 1))
-    return mean, paddle.sqrt(variance)
+    return mean, paddle.sqrt(_total(away * away) * (1 / max(samples - 1, 1)))
+
+
+def _total(x: paddle.Tensor) -> paddle.Tensor:
+    """Sum over the last axis of ``[B, 1, N]``, block by block: float32 loses three digits in a million additions."""
+    samples = x.shape[2]
+    size = math.isqrt(samples - 1) + 1
+    blocks = card.pad(x, 0, -samples % size).reshape([0, 1, -1, size])
+    return blocks.sum(axis=3).sum(axis=2, keepdim=True)
 
 
 class Demucs(nn.Layer):

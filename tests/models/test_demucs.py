@@ -7,7 +7,7 @@ import pytest
 import models
 from dsp.resample import sinc_resample
 from models import card, demucs, demucs_classic, onednn, tasnet
-from models.demucs import center_trim
+from models.demucs import center_trim, loudness
 from models.demucs_config import DemucsConfig, DemucsV1Config, DemucsV2Config
 from models.demucs_resample import downsample2, upsample2
 from models.tasnet_config import TasNetConfig
@@ -128,6 +128,15 @@ def test_resampling_is_that_of_the_signal_path(samples):
     x = noise(2, 3, samples)
     np.testing.assert_allclose(upsample2(x).numpy(), sinc_resample(x.numpy(), 1, 2), atol=2e-6)
     np.testing.assert_allclose(downsample2(x).numpy(), sinc_resample(x.numpy(), 2, 1), atol=2e-6)
+
+
+def test_the_loudness_of_a_long_mixture_is_exact():
+    mix = 0.1 * noise(2, 2, 1_000_001) + 0.02
+    mono = mix.numpy().astype(np.float64).mean(axis=1)
+    mean, deviation = loudness(mix)
+    np.testing.assert_allclose(mean.numpy().ravel(), mono.mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(deviation.numpy().ravel(), mono.std(axis=1, ddof=1), rtol=1e-6)
+    assert [float(each.item()) for each in loudness(paddle.full([1, 2, 1], 0.5))] == [0.5, 0.0]
 
 
 def test_any_length_comes_back():

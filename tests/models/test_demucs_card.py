@@ -1,4 +1,4 @@
-"""The time-domain networks on an emulated card: the numbers of the CPU, forward and backward, and nothing on the host."""
+"""The time-domain networks on an emulated card: the numbers of the CPU and nothing on the host, gradients included."""
 
 from tests.sdaa.cards import LOGGED, needs_compiler, on_card, on_host
 
