@@ -112,7 +112,7 @@ def wiener(z: paddle.Tensor, magnitude: paddle.Tensor, iterations: int, residual
 def _refine(z: paddle.Tensor, y: paddle.Tensor, iterations: int) -> paddle.Tensor:
     """Expectation maximisation of a window: mixture ``[B, C, 2, F, T]``, estimates ``[B, S, C, 2, F, T]``."""
     loudest = z.square().sum(axis=2).flatten(1).max(axis=1).sqrt()  # of each example by itself
-    scale = (loudest / _SCALE).clip(min=1.0).reshape([-1, 1, 1, 1, 1])
+    scale = (loudest * (1 / _SCALE)).clip(min=1.0).reshape([-1, 1, 1, 1, 1])
     z, y = z / scale, y / scale.unsqueeze(1)
     for _ in range(iterations):
         y = _separate(z, y)
@@ -194,9 +194,9 @@ def standardise(x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor, paddle.
     """Each example of ``[B, ...]`` to mean 0 and deviation 1, and the two numbers ``[B, 1, …]`` that it had."""
     flat = x.flatten(1)
     count = flat.shape[1]
-    mean = _sum(flat) / count
+    mean = _sum(flat) * (1 / count)  # a product, because a card has no kernel for the quotient
     flat = flat - mean
-    deviation = (_sum(flat.square()) / max(count - 1, 1)).sqrt()
+    deviation = (_sum(flat.square()) * (1 / max(count - 1, 1))).sqrt()
     shape = [-1, *[1] * (x.ndim - 1)]
     return (flat / (deviation + 1e-5)).reshape(x.shape), mean.reshape(shape), deviation.reshape(shape)
 
