@@ -100,9 +100,8 @@ class _Layer(nn.Layer):
         self.linear2 = Linear(options.hidden, options.dim)
         for number in range(1, norms + 1):
             self.add_sublayer(f"norm{number}", options.norm())
-        self.norm_out = (
-            TokenGroupNorm(options.norm_out, options.dim) if options.norm_first and options.norm_out else None
-        )
+        last = options.norm_out if options.norm_first and options.norm_out % 2 else 0
+        self.norm_out = TokenGroupNorm(last, options.dim) if last else None
         scaled = options.layer_scale
         self.gamma_1 = LayerScale(options.dim, 1e-4, channel_last=True) if scaled else nn.Identity()
         self.gamma_2 = LayerScale(options.dim, 1e-4, channel_last=True) if scaled else nn.Identity()
