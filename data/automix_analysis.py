@@ -16,6 +16,8 @@ BEAT_HOP = 256  # samples: 11.6 ms
 SILENCE = 1e-2  # of the mixture's deviation: what is quieter is not the beginning of the song, and no stem to analyse
 NOTE_SHARE = 0.05  # of the loudest level that notes have at least
 LEVEL_SECONDS = 0.23  # over which the level is taken
+SLIP = 0.01  # how much the mean of all gaps may miss the period because beats have slipped
+PHASE = 0.010  # seconds within which beats lie on a line
 TUNING_SECONDS = 60
 FEWEST_BEATS = 8
 
@@ -93,13 +95,29 @@ def find_beats(drums: np.ndarray) -> np.ndarray:
 
 
 def mean_period(beats: np.ndarray) -> float:
-    """Seconds between beats: the slope of the line through their times, which no single beat can upset.
+    """Seconds between beats: the slope of the line through the times of most of them.
 
     The tempo that a beat tracker starts from is quantised and off by up to 2 %: three beats in a song of five minutes.
+    And a tracker may slip, by half a beat say, in the midst of a song; the line follows the larger part.
     """
     gaps = np.diff(beats)
     count = np.concatenate([[0], np.cumsum(np.maximum(np.rint(gaps / np.median(gaps)), 1))])
-    return float(np.polyfit(count, beats, 1)[0])
+    rough = np.polyfit(count, beats, 1)[0]
+    steps = sorted(np.linspace(-SLIP, SLIP, 201), key=abs)  # of equally good ones the nearest
+    best = max((rough * (1 + step) for step in steps), key=lambda period: _together(beats, period)[0])
+    on_line = _together(beats, best)[1]
+    number = np.rint((beats[on_line] - beats[on_line][0]) / best)
+    return float(np.polyfit(number, beats[on_line], 1)[0])
+
+
+def _together(beats: np.ndarray, period: float) -> tuple[int, np.ndarray]:
+    """How many beats come at the commonest moment of their period, and which they are."""
+    phases = beats % period
+    bins = np.bincount((phases / PHASE).astype(int), minlength=int(period / PHASE) + 1)
+    around = bins + np.roll(bins, 1) + np.roll(bins, -1)
+    centre = (int(around.argmax()) + 0.5) * PHASE
+    near = np.abs((phases - centre + period / 2) % period - period / 2) <= 2 * PHASE
+    return int(near.sum()), near
 
 
 def find_notes(pitched: np.ndarray, tonal: np.ndarray) -> np.ndarray:

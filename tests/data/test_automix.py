@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from data import automix
+from data.automix_analysis import mean_period
 from data.automix_plan import Limits, beat_shift, pitch_change, plan_mix, tempo_change
 from data.wave_songs import collect
 from runtime.errors import UserError
@@ -193,6 +194,15 @@ def test_changes_of_tempo_and_pitch_are_the_smallest():
     for shift in range(-5, 7):
         assert pitch_change(np.roll(notes, shift), notes) == shift
     assert pitch_change(notes, np.full(12, 1 / 12)) == 0
+
+
+@pytest.mark.parametrize("beats", [40, 600])
+def test_the_period_is_that_of_most_beats(beats):
+    times = 0.3 + 0.4712 * np.arange(beats) + np.random.default_rng(0).normal(0, 0.004, beats)
+    assert abs(mean_period(times) / 0.4712 - 1) < 2e-4
+    assert abs(mean_period(np.delete(times, [3, 4, 20])) / 0.4712 - 1) < 2e-4
+    times[beats * 2 // 3 :] += 0.4712 / 4  # a tracker that slips
+    assert abs(mean_period(times) / 0.4712 - 1) < 3e-4
 
 
 def test_beats_are_shifted_by_bars_at_most():
