@@ -1,7 +1,7 @@
-"""Observes one real step of a network from outside: `training.audit` takes it, in processes of its own.
+"""Observes one real step of a network from outside: `training.audit` takes it, in a process of its own.
 
-In one of them Paddle logs which kernel it wanted and which it took, in another the profiler measures. The log's format
-is that of Paddle 3.0 to 3.3.
+There the profiler measures it, and then Paddle logs which kernel it wanted and which it took. Paddle 3.0 does that in a
+process that does nothing else. The log's format is that of Paddle 3.0 to 3.3.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from runtime.errors import UserError
 BEGIN, END = "=== the audited step begins ===", "=== the audited step ends ==="  # around the step, on its stderr
 
 _ROOT = Path(__file__).resolve().parents[1]
-_LOG_LEVELS = ("4", "6")  # newer Paddle says it at 4, and renames tensors at 6, where 3.0 says it
+_LOG_LEVELS = ("4", "6")  # if it has to be said beforehand: newer Paddle renames tensors at 6, where 3.0 says it
 _SELECTED = re.compile(
     r"\] \w+ API kernel key: \[(?P<wanted>\w+), [^,\n]+, (?P<dtype>\w+)\]"
     r'|\] (?P<kernel>\w+) kernel: \{"input":\[(?P<tensors>.*?)\]\}',
@@ -81,14 +81,13 @@ def observe(order: Mapping[str, Any], emulated: bool) -> Observation:
     environment, refused = _environment(emulated), {}
     while True:
         listed = _with_black_list(environment, refused, order["train"])
-        log = _logged(order, listed)
+        measured, log = _watched(order, listed)
         refusal = _REFUSAL.search(log)
         if refusal is None:
             break
         if refusal[1] in refused:
             raise UserError(f"{refusal[1]} refuses {refusal[2]} although it is on the black list")
         refused[refusal[1]] = refusal[2]
-    measured, _ = _run(dict(order, profile=True), listed)
     launches = _launches(log)
     return Observation(
         launches,
@@ -120,13 +119,16 @@ def _with_black_list(environment: Mapping[str, str], refused: Mapping[str, str],
     return dict(environment) | ({black_list.VARIABLE: ",".join(filter(None, names))} if refused else {})
 
 
-def _logged(order: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    """What Paddle logs during the step, or the refusal that ended it."""
+def _watched(order: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+    """The report of the profiled step, and what Paddle logs during one more; or the refusal that ended it."""
+    heard = dict(environment) | {"GLOG_v": "0", "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"}
+    measured, log = _run(dict(order, profile=True), heard)
     for level in _LOG_LEVELS:
-        variables = {"GLOG_v": level, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"}
-        _, log = _run(dict(order, profile=False), dict(environment) | variables)
         if _SELECTED.search(log) or _REFUSAL.search(log):
-            return log
+            return measured, log
+        _, log = _run(dict(order, profile=False), heard | {"GLOG_v": level})
+    if _SELECTED.search(log):
+        return measured, log
     raise UserError("this version of paddle does not log its kernels in a way that is known here: use 3.0.0 to 3.3.1")
 
 

@@ -1,7 +1,7 @@
 """One real step of a network under observation, in a process of its own: what `python -m runtime.doctor audit` starts.
 
-The first step of a process makes the optimiser's state, so the second one is observed: by the profiler, which knows
-times, or, where Paddle logs, between two marks on stderr.
+The first step of a process makes the optimiser's state. The next one is observed by the profiler, which knows times,
+and one more, in which Paddle logs, between two marks on stderr.
 """
 
 from __future__ import annotations
@@ -9,21 +9,18 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from runtime import config, device
+from runtime import device
 from runtime.console import run
-from runtime.distributed import Group
 from runtime.doctor_probe import loaded_plugin
 from runtime.doctor_step import BEGIN, END
-from runtime.errors import UserError
 from training import flops
 
-Batch = dict[str, Any]
+_LOG_LEVEL = 4  # at which Paddle says which kernel it takes
 _LAUNCH, _OPERATORS = " kernel launch", ("Operator", "OperatorInner")  # how the profiler calls events and their types
 
 
@@ -38,24 +35,29 @@ def main(arguments: list[str]) -> int:
 def observe(
     network: str, train: bool, card: str, batch: int, segment: int, overrides: Sequence[str], profile: bool
 ) -> dict[str, Any]:
-    """Take two steps on ``card`` and observe the second one.
+    """Take three steps on ``card`` and observe the last two; without ``profile`` two, and the last one.
 
     ``batch`` segments of ``segment`` frames (or samples, whichever the network eats) of random data; ``overrides`` are
-    ``key=value`` of the network's configuration. With ``profile`` the result has the kernels in order and their seconds
-    (``launches``) and calls and operations of those that can be counted (``flops``); without, the step is between
-    `BEGIN` and `END` on stderr. Raises `UserError`.
+    ``key=value`` of the network's configuration, see `training.audit_steps`. What the profiler sees is returned: the
+    kernels in order and their seconds (``launches``), and calls and operations of those that can be counted
+    (``flops``). The last step is between `BEGIN` and `END` on stderr, where Paddle says what it does if it lets itself
+    be told so or ``GLOG_v`` has. Raises `UserError`.
     """
     chosen = device.select(card, network)
     device.activate(chosen)
-    cfg = configuration(network, overrides)
-    step = (_training_step if train else _inference_step)(cfg, batch, segment, chosen)
+    # they import paddle, for which the device has to be settled
+    from training.audit_steps import inference_step, subject, training_step
+
+    audited = subject(network, overrides)
+    step = training_step(audited, batch, segment, chosen) if train else inference_step(audited, batch, segment)
     step()
+    report: dict[str, Any] = {}
     if profile:
         import paddle
 
         with flops.counted() as operations:
             launches = _profiled(step)
-        return {
+        report = {
             "launches": launches,
             "flops": operations,
             "generic": _generic_kernels(),
@@ -63,92 +65,24 @@ def observe(
             "device": chosen.name,
             "plugin": loaded_plugin(),
         }
-    print(BEGIN, file=sys.stderr, flush=True)
-    step()
-    print(END, file=sys.stderr, flush=True)
-    return {}
+    with _logging():
+        print(BEGIN, file=sys.stderr, flush=True)
+        step()
+        print(END, file=sys.stderr, flush=True)
+    return report
 
 
-def configuration(network: str, overrides: Sequence[str] = ()) -> Any:
-    """The configuration of a network of the registry: its family's base with the network's own options.
+@contextmanager
+def _logging() -> Iterator[None]:
+    """Within the block Paddle says which kernels it takes; 3.0 cannot be told so once it is imported."""
+    from paddle.base import core
 
-    Raises `UserError` for an unknown network, key or value.
-    """
-    from models.registry import describe, resolve
-
-    name = resolve(network)
-    base = f"{name.split('_')[0]}/base"
-    options = describe(name).config
-    keys = config.load(base).model
-    own = [f"model.{key}={json.dumps(options[key])}" for key in keys if key in options and key != "seed"]
-    return config.load(base, [f"network={name}", *own, *overrides])
-
-
-def random_batch(cfg: Any, batch: int, segment: int) -> Batch:
-    """What a loader would deliver for ``cfg.network``, of random numbers that are always the same."""
-    from models.registry import describe
-    from training.prepare import plain
-
-    description = describe(cfg.network, **plain(cfg.model))
-    if description.eats == "mel":
-        raise UserError(f"the audit makes no data for {cfg.network}, which eats mel spectrograms")
-    bins = (description.config["frequency_bins"],) if description.eats == "magnitude" else ()
-    shape = (description.channels, segment, *bins)  # [C, T, F] or [C, N]
-    random = np.random.default_rng(0)
-    targets = random.random((batch, len(description.sources), *shape), np.float32)
-    return {"mixture": targets.sum(axis=1), "targets": targets, "songs": ["random numbers"] * batch}
-
-
-def _inference_step(cfg: Any, batch: int, segment: int, _device: device.Device) -> Callable[[], object]:
-    """The network's part of a separation: from the host's memory and back to it."""
-    import paddle
-
-    import models
-    from training.prepare import plain
-
-    model, mixture = models.create(cfg.network, **plain(cfg.model)), random_batch(cfg, batch, segment)["mixture"]
-    model.eval()
-
-    def step() -> None:
-        with paddle.no_grad():
-            model(paddle.to_tensor(mixture)).numpy()
-
-    return step
-
-
-def _training_step(cfg: Any, batch: int, segment: int, chosen: device.Device) -> Callable[[], object]:
-    """The trainer's own step, on data that are always the same."""
-    from training import recipes
-    from training.interrupts import StopRequests
-    from training.state import State
-    from training.trainer import Trainer
-
-    recipe = recipes.create(cfg)
-    model = recipe.build_model()
-    state = State.begin(cfg, model, recipe.optimizer(model), chosen)
-    stream = _Repeated(random_batch(cfg, batch, segment))
-    trainer = Trainer(cfg, recipe, state, stream, None, Group(), _Silent(), StopRequests(), Path(), {})
-    return trainer.update
-
-
-class _Repeated:
-    """In the place of a stream of batches: always the same."""
-
-    def __init__(self, batch: Batch):
-        self._batch = batch
-
-    def next(self) -> Batch:
-        return self._batch
-
-
-class _Silent:
-    """In the place of a journal: a step that was not taken cannot be audited, the rest is nobody's business."""
-
-    def step(self, *_: object) -> None:
-        pass
-
-    def warn(self, message: str) -> None:
-        raise UserError(f"the audited step was skipped: {message}")
+    tell = getattr(core, "set_vlog_level", lambda _: None)
+    tell(_LOG_LEVEL)
+    try:
+        yield
+    finally:
+        tell(0)
 
 
 def _profiled(step: Callable[[], object]) -> list[tuple[str, float]]:
