@@ -77,7 +77,7 @@ def parser() -> Parser:
 
     machine = options.add_argument_group("machine")
     text = "auto (default) | cpu | gpu | sdaa, or one card: sdaa:1"
-    machine.add_argument("-d", "--device", default="auto", metavar="NAME", help=text)
+    machine.add_argument("-d", "--device", type=device, default="auto", metavar="NAME", help=text)
     text = "program: exported and cached (CPU) | eager | auto (default)"
     machine.add_argument("--engine", choices=("auto", "program", "eager"), default="auto", help=text)
     text = "float32 (default) | bf16: faster on CPUs that have it; stems deviate by -35 to -50 dB"
@@ -91,6 +91,11 @@ def parser() -> Parser:
     text = "only say what is wrong"
     loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help=text)
     return options
+
+
+def device(text: str) -> str:
+    """The name of a device; Demucs' ``cuda`` is ``gpu`` here."""
+    return f"gpu{text[4:]}" if text.split(":")[0] == "cuda" else text
 
 
 def main(arguments: list[str]) -> int:

@@ -185,6 +185,11 @@ def test_flags_that_contradict_each_other(repo, song, tmp_path):
     assert not list(Path(tmp_path).iterdir())
 
 
+def test_names_of_devices():
+    names = [door.parser().parse(["song.mp3", "-d", name]).device for name in ("cuda", "cuda:1", "sdaa:0", "cpu")]
+    assert names == ["gpu", "gpu:1", "sdaa:0", "cpu"]
+
+
 def test_list_of_models(repo, capsys):
     assert call("--list-models") == 0
     assert "mdx_extra_q" in capsys.readouterr().out
