@@ -58,12 +58,13 @@ class Demucs(nn.Layer):
     def __init__(self, config: DemucsConfig, name: str = "demucs"):
         super().__init__()
         self.config, self.description = config, config.describe(name)
-        self.encoder, self.decoder = nn.LayerList(), nn.LayerList()
+        encoder, decoder = [], []
         inputs = config.audio_channels
         for level, width in enumerate(config.widths()):
-            self.encoder.append(nn.Sequential(*_encoder_level(config, level, inputs, width)))
-            self.decoder.insert(0, nn.Sequential(*_decoder_level(config, level, inputs, width)))
+            encoder.append(nn.Sequential(*_encoder_level(config, level, inputs, width)))
+            decoder.append(nn.Sequential(*_decoder_level(config, level, inputs, width)))
             inputs = width
+        self.encoder, self.decoder = nn.LayerList(encoder), nn.LayerList(reversed(decoder))
         self.lstm = BLSTM(inputs, config.lstm_layers) if config.lstm_layers else None
         torch_init_(self, config.seed)
         if config.rescale:

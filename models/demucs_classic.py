@@ -22,13 +22,14 @@ class _Classic(nn.Layer):
         super().__init__()
         self.config, self.description = config, config.describe(name)
         upsample = getattr(config, "upsample", False)
-        self.encoder, self.decoder = nn.LayerList(), nn.LayerList()
+        encoder, decoder = [], []
         inputs, stems = config.audio_channels, len(config.sources) * config.audio_channels
         for level, width in enumerate(config.widths()):
             outputs = inputs if level else config.channels if upsample else stems
-            self.encoder.append(nn.Sequential(*self._down(inputs, width, upsample)))
-            self.decoder.insert(0, nn.Sequential(*self._up(width, outputs, level == 0, upsample)))
+            encoder.append(nn.Sequential(*self._down(inputs, width, upsample)))
+            decoder.append(nn.Sequential(*self._up(width, outputs, level == 0, upsample)))
             inputs = width
+        self.encoder, self.decoder = nn.LayerList(encoder), nn.LayerList(reversed(decoder))
         self.final = Conv1d(config.channels + config.audio_channels, stems, 1) if upsample else None
         self.lstm = BLSTM(inputs, config.lstm_layers) if config.lstm_layers else None
         torch_init_(self, config.seed)
