@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models import registry
-from pretrained import demucs
+from pretrained import catalogue, demucs
 from pretrained.package import SUFFIXES
 from runtime import console
 from runtime.errors import UserError
@@ -41,10 +40,10 @@ def contents(repo: str | Path) -> tuple[dict[str, Path], dict[str, Path]]:
 
 
 def listing(repo: str | Path | None = None) -> str:
-    """What ``--list-models`` says."""
+    """What ``--list-models`` says: names with published weights, or those in a folder."""
     if repo is None:
-        spleeter = [name for name in registry.names() if name.startswith("spleeter")]
-        groups = {"spleeter": spleeter, "bags": demucs.names(), "single networks": sorted(demucs.signatures())}
+        spleeter = [name for archive in catalogue.ARCHIVES for name in archive.networks]
+        groups = {"spleeter": spleeter, "bag": demucs.names(), "single network": sorted(demucs.signatures())}
     else:
-        groups = dict(zip(("bags", "single networks"), map(list, contents(repo)), strict=True))
-    return console.table([[kind, ", ".join(names) or "none"] for kind, names in groups.items()], ["kind", "names"])
+        groups = dict(zip(("bag", "single network"), contents(repo), strict=True))
+    return console.table([[name, kind] for kind, names in groups.items() for name in names], ["name", "kind"])
