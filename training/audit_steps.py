@@ -15,6 +15,9 @@ import paddle
 from omegaconf import OmegaConf
 
 import models
+from models import card
+from models.demucs import center_trim
+from models.demucs_classic import DemucsV1, DemucsV2
 from models.description import Description
 from models.registry import describe, resolve
 from runtime import config
@@ -105,8 +108,6 @@ class Waveforms:
         cfg, recipe = self.cfg, _Recipe(self)
         model = recipe.build_model()
         state = State(model, recipe.optimizer(model), averages(cfg, model))
-        if not model.description.fixed_length:  # those in training are as long as their segments
-            segment = model.valid_length(segment)
         stems = random_stems(model.description, batch, segment)
         data = _Repeated({"stems": stems, "songs": ["random numbers"] * batch, "place": (0, 0)})
         train = OmegaConf.create({"train": loop_settings(cfg, steps=1)})
@@ -123,6 +124,17 @@ class _Recipe(DemucsRecipe):
 
     def create_network(self) -> paddle.nn.Layer:
         return models.create(self.audited.network, **self.audited.options)
+
+    def loss(self, model: paddle.nn.Layer, batch: recipes.Batch) -> tuple[paddle.Tensor, dict[str, paddle.Tensor]]:
+        if not isinstance(self.model, DemucsV1 | DemucsV2):
+            return super().loss(model, batch)
+
+        def lengthened(mixture: paddle.Tensor) -> paddle.Tensor:  # these give less than they take
+            length = mixture.shape[2]
+            missing = self.model.valid_length(length) - length
+            return center_trim(model(card.pad(mixture, missing // 2, missing - missing // 2)), length)
+
+        return super().loss(lengthened, batch)
 
 
 def training_step(what: Subject, batch: int, segment: int, device: Device) -> Callable[[], object]:
