@@ -121,7 +121,7 @@ def test_continuing_from_another_experiment(songs, tmp_path):
     with pytest.raises(UserError, match="continue_pretrained=00000000"):
         train(experiment(songs, tmp_path, "continue_from=00000000"))
     with pytest.raises(UserError, match="of another network"):
-        train(experiment(songs, tmp_path, f"continue_from={first.signature}", "demucs.channels=6"))
+        train(experiment(songs, tmp_path, f"continue_from={first.signature}", "demucs.channels=8"))
 
 
 def test_beginning_with_a_published_network(songs, tmp_path):
