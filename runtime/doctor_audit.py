@@ -175,7 +175,7 @@ def _lines(found: Audit) -> Iterator[str]:
     elif not found.device.startswith("sdaa"):
         yield f"the operators are those of {found.device}; where an SDAA card would compute them is judged by its list"
     if found.device == "cpu":
-        yield "convolutions that are computed by oneDNN directly are no operators of Paddle and not listed"
+        yield "what oneDNN computes directly, convolutions and products, are no operators of Paddle and not listed"
     yield ""
     rows = [
         [row.kernel, row.dtype, row.count, 100 * row.share, None if row.flops is None else row.flops / 1e9, _where(row)]
@@ -184,7 +184,7 @@ def _lines(found: Audit) -> Iterator[str]:
     yield table(rows, ["kernel", "type", "launches", "time %", "GFLOP", "SDAA"])
     yield ""
     launches, operations = sum(row.count for row in found.rows), sum(row.flops or 0 for row in found.rows)
-    yield f"{launches} launches in {found.seconds:.2f} s, {operations / 1e9:.2f} GFLOP in convolutions and products"
+    yield f"{launches} launches in {found.seconds:.2f} s, {operations / 1e9:.2f} GFLOP in convolutions, products and norms"
     fallbacks = ", ".join(f"{name} ({count})" for name, count in found.fallbacks.items())
     yield f"left to the host: {fallbacks or 'nothing'}"
     if found.black_list_given:

@@ -129,16 +129,26 @@ def test_operations_are_counted():
     from training.flops import counted
 
     x, weight = paddle.ones([2, 4, 9, 9]), paddle.ones([6, 2, 3, 3])
-    weight.stop_gradient = False
+    scale, lstm = paddle.ones([4]), paddle.nn.LSTM(4, 3, direction="bidirect", time_major=True)
+    weight.stop_gradient = scale.stop_gradient = False
     with counted() as counts:
         F.conv2d(x, weight, stride=2, groups=2)  # -> [2, 6, 4, 4], of 2 × 3 × 3 inputs each
         F.conv2d_transpose(x, paddle.ones([4, 5, 2, 2]))
         paddle.matmul(paddle.ones([3, 7, 5]), paddle.ones([3, 7, 2]), transpose_x=True)
+        F.linear(paddle.ones([3, 7]), paddle.ones([7, 2]))
+        lstm(paddle.ones([9, 2, 4]))
+        F.group_norm(paddle.ones([2, 4, 3]), 2)
+        F.layer_norm(paddle.ones([2, 4]), [4], scale)
     assert counts == {
         "conv2d": [1, 2 * (2 * 6 * 4 * 4) * (2 * 3 * 3)],
         "conv2d_grad": [1, 2 * (2 * 6 * 4 * 4) * (2 * 3 * 3)],  # the input wants none
         "conv2d_transpose": [1, 2 * (2 * 4 * 9 * 9) * (5 * 2 * 2)],
-        "matmul": [1, 2 * (3 * 5 * 2) * 7],
+        "matmul": [2, 2 * (3 * 5 * 2) * 7 + 2 * (3 * 2) * 7],
+        "rnn": [1, 2 * (9 * 2) * 2 * (12 * 4 + 12 * 3)],  # nine steps of two, both ways
+        "rnn_grad": [1, 2 * (9 * 2) * 2 * (12 * 4 + 12 * 3)],
+        "group_norm": [1, 5 * (2 * 4 * 3)],
+        "layer_norm": [1, 7 * (2 * 4)],
+        "layer_norm_grad": [1, 7 * (2 * 4)],
     }
     np.testing.assert_array_equal(F.conv2d(x, weight, groups=2).shape, [2, 6, 7, 7])  # and works as before afterwards
 
