@@ -224,3 +224,36 @@ def test_songs_are_measured_once_whoever_does_it(processes):
 def test_impossible_values_are_named(override, message):
     with pytest.raises(UserError, match=message):
         check(configuration(override))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=demucs", "demucs.channels=4", "demucs.depth=3", "demucs.dconv_lstm=2", "demucs.dconv_attn=2"),
+        (
+            "model=htdemucs",
+            "htdemucs.channels=8",
+            "htdemucs.nfft=1024",
+            "htdemucs.t_layers=2",
+            "htdemucs.t_heads=2",
+            "htdemucs.bottom_channels=16",
+        ),
+    ],
+)
+def test_penalties_reach_every_weight_of_the_networks(overrides):
+    """However a network computes, its weights are looked up when it does."""
+    recipe = DemucsRecipe(
+        configuration(
+            *overrides, "dset.samplerate=8000", "quant.diffq=1e-30", "quant.min_size=0.0005", "svd.penalty=1e-3"
+        )
+    )
+    model = recipe.build_model()
+    model.train()
+    stems = np.random.default_rng(0).standard_normal((1, 4, 2, 4000)).astype(np.float32)
+    recipe.loss(model, {"stems": stems, "place": (0, 0)})[0].backward()
+    assert len(recipe.quantiser.weights) >= 10
+    for weight in recipe.quantiser.weights:
+        if weight.parameter.stop_gradient:
+            continue  # unused in this network
+        assert weight.parameter.grad is not None, weight.name
+        assert np.abs(weight.logits.grad.numpy()).max() > 1e-20, weight.name  # far more than the size's own gradient
