@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from data import wavset
 from data.demucs_augment import Augmentation, augment, batch_generator
 from models.tensors import tensors
+from pretrained import demucs as published
 from runtime import checkpoint, console
 from runtime.device import Device
 from runtime.distributed import Group
@@ -79,8 +80,12 @@ def run(experiment: Any, device: Device, group: Group, requests: StopRequests, c
 
 
 def load_data(cfg: Any, group: Group, cache: str | Path | None) -> Data:
-    """The songs of a configuration; the first process measures and caches them while the others wait."""
+    """The songs of a configuration; the first process measures and caches them while the others wait.
+
+    It also fetches the published weights that the run may begin with.
+    """
     if group.is_main:
+        _fetch(cfg)
         wavset.prepare(cfg, cache)
     group.barrier()
     return Data(*wavset.build(cfg, cache), wavset.test_tracks(cfg, cache))
@@ -234,11 +239,15 @@ def fingerprint(train: Any) -> str:
     return hashlib.sha256(f"{len(train)}\n{songs}".encode()).hexdigest()[:12]
 
 
-def _published(cfg: Any, model: paddle.nn.Layer) -> str:
-    from pretrained import demucs
+def _fetch(cfg: Any) -> None:
+    name = cfg.continue_pretrained
+    if name and not cfg.pretrained_repo and name != published.UNTRAINED and published.is_name(name):
+        for signature in published.members(name):
+            published.fetch(signature)
 
-    found = demucs.get_model(cfg.continue_pretrained, repo=cfg.pretrained_repo)
-    networks = getattr(found, "models", [found])
+
+def _published(cfg: Any, model: paddle.nn.Layer) -> str:
+    networks = published.get_model(cfg.continue_pretrained, repo=cfg.pretrained_repo).models
     if len(networks) != 1:
         raise UserError(
             f"continue_pretrained={cfg.continue_pretrained} is a bag of {len(networks)} networks: "

@@ -45,11 +45,6 @@ EVERYTHING = (  # all that has a state of its own, or random numbers
 )
 
 
-def places(songs: Path, out: Path) -> list[str]:
-    """Where an experiment's songs are and where it writes; not the keys that make another experiment."""
-    return [f"dset.musdb={songs}", f"dset.metadata={songs.parent / 'metadata'}", f"dora.dir={out}"]
-
-
 def experiment(songs: Path, out: Path, *overrides: str) -> xp.Experiment:
     """An experiment of the tiny network on ``songs``."""
     found = xp.compose([*TINY, f"dora.dir={out}", *overrides])

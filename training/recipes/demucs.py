@@ -173,7 +173,8 @@ class DemucsRecipe:
         losses = (error**2 if squares else np.abs(error)).mean(axis=(1, 2))  # [S]
         distances = losses**0.5 if squares else losses
         ratios = nsdr(stems, estimates)
-        result = {name: float(np.average(v, weights=self.weights)) for name, v in _of(losses, distances, ratios)}
+        kinds = {"loss": losses, "reco": distances, "nsdr": ratios}
+        result = {kind: float(np.average(values, weights=self.weights)) for kind, values in kinds.items()}
         if self.quantiser:
             result["ms"] = float(self.quantiser.size())
             result["loss"] += float(self.cfg.quant.diffq or 0.0) * result["ms"]
@@ -191,7 +192,3 @@ def source_losses(estimates: paddle.Tensor, stems: paddle.Tensor, kind: str) -> 
     difference = estimates - stems
     each = (difference.abs() if kind == "l1" else difference * difference).mean(axis=-1).mean(axis=-1)  # [B, S]
     return each.mean(axis=0), (each if kind == "l1" else each.sqrt()).mean(axis=0)
-
-
-def _of(losses: np.ndarray, distances: np.ndarray, ratios: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    return [("loss", losses), ("reco", distances), ("nsdr", ratios)]
