@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,26 @@ from runtime.worker import in_worker, rank, world_size
 if TYPE_CHECKING:
     import paddle
 
+_COUNTER = "paddlestems/rendezvous"
+
+
+class Rendezvous:
+    """A place where processes wait for each other as long as it takes: gloo gives up after half a minute.
+
+    Where one process saves a checkpoint or separates a song while the others have nothing to do, that is too short.
+    """
+
+    def __init__(self, store: Any, size: int):
+        self._store, self._size, self._times = store, size, 0
+
+    def wait(self) -> None:
+        """Return when every process has called this as often as this one."""
+        self._times += 1
+        here, pause = self._store.add(_COUNTER, 1), 1e-4
+        while here < self._times * self._size:
+            time.sleep(pause)
+            here, pause = self._store.add(_COUNTER, 0), min(2 * pause, 0.05)
+
 
 @dataclass(frozen=True)
 class Group:
@@ -24,11 +45,20 @@ class Group:
 
     rank: int = 0
     size: int = 1
+    rendezvous: Rendezvous | None = None
 
     @property
     def is_main(self) -> bool:
         """Whether this process is the one that writes files and talks."""
         return self.rank == 0
+
+    def meet(self) -> None:
+        """Wait until all processes are here, however long, where their collectives would give up.
+
+        Call it after work that may take one process much longer than another. It takes tens of milliseconds.
+        """
+        if self.rendezvous:
+            self.rendezvous.wait()
 
     def wrap_model(self, model: paddle.nn.Layer) -> paddle.nn.Layer:
         """The model with rank 0's parameters, whose ``backward`` leaves the mean gradient of all processes."""
@@ -66,6 +96,7 @@ class Group:
             return [value]
         import paddle
 
+        self.meet()
         values: list[Any] = []
         paddle.distributed.all_gather_object(values, value)
         return values
@@ -76,6 +107,7 @@ class Group:
             return value
         import paddle
 
+        self.meet()
         values = [value]
         paddle.distributed.broadcast_object_list(values, src=source)
         return values[0]
@@ -85,6 +117,7 @@ class Group:
         if self.size > 1:
             import paddle
 
+            self.meet()
             paddle.distributed.barrier()
 
     def assert_same(self, name: str, value: Any) -> None:
@@ -102,7 +135,11 @@ def init(device: Device) -> Group:
     os.environ["PADDLE_DISTRI_BACKEND"] = device.collectives  # the launcher guesses it from what the machine has
     with hushed():
         _fleet().init(is_collective=True, log_level="WARNING")
-    return Group(rank(), world_size())
+    if device.collectives != "gloo":
+        return Group(rank(), world_size())
+    from paddle.distributed import collective
+
+    return Group(rank(), world_size(), Rendezvous(collective._default_store, world_size()))
 
 
 def _fleet():

@@ -66,6 +66,7 @@ def each_song(
                 return False
             if first + group.rank < count:
                 work(first + group.rank)
+            group.meet()  # one song may be much longer than another, and the last round may have nothing for this one
     finally:
         model.train()
     return True

@@ -214,6 +214,7 @@ class Trainer:
             scores = self.validation.run(state.model, self._asked_to_stop)
             if scores is not None and self.group.is_main:
                 self.journal.audio(state, self.listen, self.recipe.sample_rate)
+        self.group.meet()
         return scores
 
     def _asked_to_stop(self) -> bool:

@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from runtime.distributed import Group
+from runtime.distributed import Group, Rendezvous
 from runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -144,3 +146,35 @@ def test_all_must_agree(monkeypatch):
     monkeypatch.setattr(Group, "gather_objects", lambda self, value: [value, value + 1])
     with pytest.raises(UserError, match="disagree about the epoch: 3 in process 0, 4 in process 1"):
         Group(0, 2).assert_same("epoch", 3)
+
+
+def test_waiting_is_for_all_and_for_as_long_as_it_takes():
+    """Each of three threads leaves the nth meeting only after all have come to it, however late one of them is."""
+
+    class Store:
+        total, lock = 0, threading.Lock()
+
+        def add(self, _, number):
+            with self.lock:
+                self.total += number
+                return self.total
+
+    store, events, places = Store(), [], range(3)
+
+    def process(number):
+        place = Rendezvous(store, len(places))
+        for meeting in range(4):
+            if number == meeting % 3:
+                time.sleep(0.03)
+            events.append(("comes", meeting))
+            place.wait()
+            events.append(("leaves", meeting))
+
+    threads = [threading.Thread(target=process, args=[number]) for number in places]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for meeting in range(4):
+        first_out = events.index(("leaves", meeting))
+        assert events[:first_out].count(("comes", meeting)) == len(places)
