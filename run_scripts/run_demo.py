@@ -24,16 +24,13 @@ from runtime.errors import UserError  # noqa: E402
 METRICS = ("SDR", "SIR", "SAR", "ISR")
 
 
-class Demo:
-    """The chain of commands over one folder."""
+class Commands:
+    """Commands of this repository, one after the other, whose results land in one folder."""
 
-    def __init__(self, folder: Path, steps: int | None = None):
+    def __init__(self, folder: Path):
         folder = folder.resolve()
         self.folder = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder  # as the commands see it
         self.started = time.monotonic()
-        self.dataset = self.folder / "dataset"
-        self.config = ["-c", "spleeter/demo", "--dataset", f"{self.dataset}", f"data.cache={self.folder}/cache"]
-        self.length = ["--steps", str(steps)] if steps else []
 
     def command(self, *arguments: str) -> None:
         """Runs one of the repository's commands and stops the demo when it fails."""
@@ -51,6 +48,16 @@ class Demo:
         if status:
             status = 128 - status if status < 0 else status
             raise UserError(f"the demo stopped: the command above ended with status {status}", status)
+
+
+class Demo(Commands):
+    """The chain of commands over one folder."""
+
+    def __init__(self, folder: Path, steps: int | None = None):
+        super().__init__(folder)
+        self.dataset = self.folder / "dataset"
+        self.config = ["-c", "spleeter/demo", "--dataset", f"{self.dataset}", f"data.cache={self.folder}/cache"]
+        self.length = ["--steps", str(steps)] if steps else []
 
     def learn(self) -> None:
         """Songs, index, cache, training."""
