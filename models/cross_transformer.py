@@ -263,7 +263,8 @@ class CrossTransformer(nn.Layer):
         x = x + _constant(plane * np.float32(self.weight_pos_embed), x)
         xt = self.norm_in_t(xt.transpose([0, 2, 1]))  # [B, N, C]
         xt = xt + self._positions(xt)
-        for crosses, layer, layer_t in zip(self.crosses, self.layers, self.layers_t, strict=True):
+        for number, crosses in enumerate(self.crosses):
+            layer, layer_t = self.layers[number], self.layers_t[number]
             x, xt = (layer(x, xt), layer_t(xt, x)) if crosses else (layer(x), layer_t(xt))
         return x.reshape([batch, width, height, dim]).transpose([0, 3, 2, 1]), xt.transpose([0, 2, 1])
 

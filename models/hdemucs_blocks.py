@@ -218,7 +218,8 @@ class MultiWrap(nn.Layer):
     def _encode(self, x: paddle.Tensor) -> paddle.Tensor:
         """``[B, C, F, T] -> [B, K, F / stride, T]``; a band ends where a kernel does, and the next overlaps with it."""
         rows, padding, start, bands = x.shape[2], self.kernel // 4, 0, []
-        for share, layer in zip(self.shares, self.layers, strict=True):
+        for number, share in enumerate(self.shares):
+            layer = self.layers[number]
             end, before = rows, padding if start == 0 else 0
             if share != 1:
                 steps = round((round(rows * share) - start + before - self.kernel) / self.stride + 1)
@@ -233,7 +234,8 @@ class MultiWrap(nn.Layer):
     def _decode(self, x: paddle.Tensor, skip: paddle.Tensor) -> paddle.Tensor:
         """``[B, K, F, T] -> [B, C, F·stride, T]``; where the results of two bands overlap they are added."""
         rows, start, pieces, tail = skip.shape[2], 0, [], None
-        for share, layer in zip(self.shares, self.layers, strict=True):
+        for number, share in enumerate(self.shares):
+            layer = self.layers[number]
             end = rows if share == 1 else round(rows * share)
             band = None if x is None else card.cut(x, 2, start, end)
             y, _ = layer(band, card.cut(skip, 2, start, end), None)
