@@ -183,8 +183,8 @@ def _lines(found: Audit) -> Iterator[str]:
     ]
     yield table(rows, ["kernel", "type", "launches", "time %", "GFLOP", "SDAA"])
     yield ""
-    launches, operations = sum(row.count for row in found.rows), sum(row.flops or 0 for row in found.rows)
-    yield f"{launches} launches in {found.seconds:.2f} s, {operations / 1e9:.2f} GFLOP in convolutions, products and norms"
+    launches, operations = sum(row.count for row in found.rows), sum(row.flops or 0 for row in found.rows) / 1e9
+    yield f"{launches} launches in {found.seconds:.2f} s, {operations:.2f} GFLOP in convolutions, products and norms"
     fallbacks = ", ".join(f"{name} ({count})" for name, count in found.fallbacks.items())
     yield f"left to the host: {fallbacks or 'nothing'}"
     if found.black_list_given:

@@ -45,11 +45,7 @@ def observe(
     """
     chosen = device.select(card, network)
     device.activate(chosen)
-    # they import paddle, for which the device has to be settled
-    from training.audit_steps import inference_step, subject, training_step
-
-    audited = subject(network, overrides)
-    step = training_step(audited, batch, segment, chosen) if train else inference_step(audited, batch, segment)
+    step = _step(network, train, chosen, batch, segment, overrides)
     step()
     report: dict[str, Any] = {}
     if profile:
@@ -70,6 +66,20 @@ def observe(
         step()
         print(END, file=sys.stderr, flush=True)
     return report
+
+
+def _step(
+    network: str, train: bool, chosen: device.Device, batch: int, segment: int, overrides: Sequence[str]
+) -> Callable[[], object]:
+    # here because they import paddle, for which the device has to be settled
+    from training.audit_steps import inference_step, subject
+
+    audited = subject(network, overrides)
+    if not train:
+        return inference_step(audited, batch, segment)
+    from training.audit_training import training_step
+
+    return training_step(audited, batch, segment, chosen)
 
 
 @contextmanager
