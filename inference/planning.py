@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pretrained
-from inference import repository
 from models import Description, registry
 from pretrained import demucs
 from pretrained.package import is_package, read_package
@@ -102,8 +101,9 @@ def _of_bag(name: str | Path | None, weights: str | Path | None, offline: bool, 
     bag, place = str(name), None if repo is None else str(repo)
     if bag == demucs.UNTRAINED and repo is None:
         return Plan("hdemucs", Path(bag), bag, {"channels": 4}, bag=bag)
-    first = repository.files(bag, repo, offline)[0]
-    package = read_package(first)
+    found = demucs.locate(bag, repo, offline)
+    first = found.paths[0]
+    package = read_package(first).with_segment(found.segment)
     return Plan(package.network, first, bag, dict(package.options), bag=bag, repo=place)
 
 

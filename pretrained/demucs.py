@@ -126,9 +126,7 @@ def signatures() -> dict[str, str]:
 
 def is_name(name: str, repo: str | Path | None = None) -> bool:
     """Whether `get_model` knows ``name``."""
-    if repo is not None:
-        return name in _bags(Path(repo)) or name in _packages(Path(repo))
-    return name == UNTRAINED or name in names() or name in signatures()
+    return (repo is None and name == UNTRAINED) or any(name in known for known in contents(repo))
 
 
 def get_model(
@@ -149,19 +147,55 @@ def get_model(
         import models
 
         return Bag.of([models.create("hdemucs", channels=4)], name=name)
-    folder = None if repo is None else _repository(Path(repo))
-    bags = _bags(folder or BAGS)
-    if name in bags:
-        wanted, weights, segment = read_bag(bags[name])
-    elif name in (_packages(folder) if folder else signatures()):
-        wanted, weights, segment = [name], None, None
+    found = locate(name, repo, offline, say)
+    packages = {path: read_package(path).with_segment(found.segment) for path in dict.fromkeys(found.paths)}
+    built = {path: package.build(say) for path, package in packages.items()}
+    models_, used = [built[path] for path in found.paths], [packages[path] for path in found.paths]
+    return Bag.of(models_, found.weights, found.segment, name, used)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of a bag or of a single network, in its order, and what the bag says of them."""
+
+    paths: list[Path]
+    weights: list[list[float]] | None = None
+    segment: float | None = None
+
+
+def locate(name: str, repo: str | Path | None = None, offline: bool = False, say: Callable[[str], None] = log) -> Found:
+    """The packages behind a name, verified by the checksums in their names; arguments and errors as of `get_model`."""
+    bags, singles = contents(repo)
+    if name not in bags and name not in singles:
+        where = f" in {repo}" if repo is not None else ""
+        raise UserError(f"there is no model {name}{where}: {did_you_mean(name, [*bags, *singles])}")
+    wanted, weights, segment = read_bag(bags[name]) if name in bags else ([name], None, None)
+    if missing := [signature for signature in wanted if signature not in singles]:
+        raise UserError(f"there is no package of {missing[0]} in {repo or 'the published models'}")
+    if repo is None:
+        paths = {signature: fetch(signature, offline, say) for signature in dict.fromkeys(wanted)}
     else:
-        known = [*bags, *(_packages(folder) if folder else signatures())]
-        raise UserError(f"there is no model {name}{f' in {folder}' if folder else ''}: {did_you_mean(name, known)}")
-    paths = {sig: _local(folder, sig) if folder else fetch(sig, offline, say) for sig in dict.fromkeys(wanted)}
-    packages = {sig: read_package(path) for sig, path in paths.items()}
-    built = {sig: package.build(say) for sig, package in packages.items()}
-    return Bag.of([built[sig] for sig in wanted], weights, segment, name, [packages[sig] for sig in wanted])
+        paths = {signature: _only(singles[signature]) for signature in dict.fromkeys(wanted)}
+    return Found([paths[signature] for signature in wanted], weights, segment)
+
+
+def contents(repo: str | Path | None = None) -> tuple[dict[str, Path], dict[str, list[Path]]]:
+    """Bags (name -> file) and single networks (signature -> files) of a folder, or the published ones.
+
+    Raises:
+        UserError: no such folder
+    """
+    folder = BAGS if repo is None else Path(repo)
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {repo} to look for models in")
+    bags = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if repo is None:
+        return bags, {signature: [place(signature)] for signature in signatures()}
+    packages: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix in SUFFIXES:
+            packages.setdefault(path.stem.rpartition("-")[0] or path.stem, []).append(path)
+    return bags, packages
 
 
 def members(name: str) -> list[str]:
@@ -202,33 +236,9 @@ def fetch(
     return target
 
 
-# --------------------------------------------------------------------------------------------------- repositories
-
-
-def _repository(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder} to look for models in")
-    return folder
-
-
-def _bags(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def _packages(folder: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix in SUFFIXES:
-            found.setdefault(path.stem.rpartition("-")[0] or path.stem, []).append(path)
-    return found
-
-
-def _local(folder: Path, signature: str) -> Path:
-    found = _packages(folder).get(signature, [])
-    if not found:
-        raise UserError(f"there is no package of {signature} in {folder}")
+def _only(found: list[Path]) -> Path:
     if len(found) > 1:
-        raise UserError(f"{folder} has several packages of {signature} ({', '.join(p.name for p in found)}): keep one")
+        raise UserError(f"there are several packages of one network ({', '.join(map(str, found))}): keep one")
     _check(found[0])
     return found[0]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,15 @@ class Package:
     training: Mapping[str, Any] = field(default_factory=dict, repr=False)
     metrics: Any = None
     dropped: tuple[str, ...] = ()
+
+    def with_segment(self, segment: float | None) -> Package:
+        """The package of a network whose inputs have ``segment`` seconds; one of fixed length only becomes shorter."""
+        if segment is None:
+            return self
+        own = registry.describe(self.network, **self.options)
+        if own.fixed_length and segment * own.sample_rate > own.segment:
+            return self
+        return replace(self, options={**self.options, "segment": segment})
 
     def build(self, say: Callable[[str], None] = log) -> Any:
         """The network with these weights, in evaluation mode.

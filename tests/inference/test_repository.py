@@ -10,7 +10,7 @@ import soundfile
 import separator as door
 from inference import Separator, apply_model
 from inference.planning import Plan, plan
-from inference.repository import contents, files, listing
+from inference.repository import listing
 from runtime.errors import UserError
 
 SMALL = {"samplerate": 4000, "sources": ["vocals", "rest"], "channels": 8}
@@ -48,16 +48,13 @@ def read(path):
 
 
 def test_what_is_in_a_repository(repo):
-    bags, singles = contents(repo)
-    assert (list(bags), list(singles)) == (["both"], list(NETWORKS))
-    assert files("both", repo) == [singles[signature] for signature in NETWORKS]
     assert "both" in listing(repo)
     assert "htdemucs_ft" in listing()
     for name, sentence in (("bothh", "did you mean both"), ("955717e8", "no model 955717e8 in")):
         with pytest.raises(UserError, match=sentence):
-            files(name, repo)
+            plan(name, repo=repo)
     with pytest.raises(UserError, match="no folder"):
-        contents(repo / "nowhere")
+        listing(repo / "nowhere")
 
 
 def test_a_bag_missing_a_package(repo, tmp_path):

@@ -150,7 +150,7 @@ def test_a_repository_of_ones_own(tmp_path, network):
     with pytest.raises(UserError, match=r"no model bot in .*repo.*both"):
         demucs.get_model("bot", repo)
     (repo / "aaaa1111-00000000.th").write_bytes(b"")
-    with pytest.raises(UserError, match="several packages of aaaa1111"):
+    with pytest.raises(UserError, match="several packages of one network"):
         demucs.get_model("both", repo)
     (repo / "aaaa1111.th").unlink()
     with pytest.raises(UserError, match=r"aaaa1111-00000000\.th is damaged"):
@@ -180,6 +180,16 @@ def test_a_segment_never_makes_a_fixed_length_longer():
                           t_heads=2, segment=2, samplerate=8000)  # fmt: skip
     assert demucs.Bag.of([model], segment=1).segments == (1.0,)
     assert demucs.Bag.of([model], segment=3).segments == (2.0,)
+
+
+def test_the_segment_of_a_bag_is_the_length_that_its_networks_work_on(tmp_path):
+    model = models.create("htdemucs", sources=SOURCES, channels=8, depth=3, nfft=512, bottom_channels=0, t_layers=1,
+                          t_heads=2, segment=2, samplerate=8000)  # fmt: skip
+    write_package(tmp_path / "aaaa1111.safetensors", model)
+    for segment, samples in ((1, 8000), (3, 16000)):
+        (tmp_path / "bag.yaml").write_text(f"models: [aaaa1111]\nsegment: {segment}\n")
+        (found,) = demucs.get_model("bag", tmp_path).models
+        assert (found.description.segment, found.valid_length(100)) == (samples, samples)
 
 
 def test_published_weights_are_fetched_and_verified(tmp_path, network, monkeypatch):
