@@ -48,7 +48,7 @@ def _magnitude_trainer(audited: Subject, stems: Any, songs: list[str], device: D
 
 
 def _waveform_trainer(audited: Subject, stems: Any, songs: list[str], device: Device) -> Trainer:
-    cfg, recipe = audited.cfg, _WaveformRecipe(audited)
+    cfg, recipe = audited.cfg, WaveformRecipe(audited)
     model = recipe.build_model()
     state = State(model, recipe.optimizer(model), averages(cfg, model))
     data = _Repeated({"stems": stems, "songs": songs, "place": (0, 0)})
@@ -57,7 +57,7 @@ def _waveform_trainer(audited: Subject, stems: Any, songs: list[str], device: De
     return DemucsTrainer(train, recipe, state, data, *looked_after, experiment=cfg)
 
 
-class _WaveformRecipe(DemucsRecipe):
+class WaveformRecipe(DemucsRecipe):
     """That of the experiments, for a network that need not be one of theirs."""
 
     def __init__(self, audited: Subject):
