@@ -5,9 +5,10 @@ BIN    := $(VENV)/bin
 RUN    := $(BIN)/python
 OLDEST ?= .venv-3.0.0
 SONG   ?=
+DATASET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo emulator test test-matrix test-originals lint bench clean
+.PHONY: help install demo demo-demucs emulator test test-matrix test-originals lint bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +17,9 @@ install: $(VENV)/.base  ## create .venv with what running needs
 
 demo: $(VENV)/.base  ## synthetic songs -> train -> evaluate -> separate on this CPU (SONG=path separates that file too)
 	$(RUN) run_scripts/run_demo.py $(if $(SONG),--song "$(SONG)")
+
+demo-demucs: $(VENV)/.base  ## train small Demucs networks here and score them before and after (DATASET=folder: on these songs)
+	$(RUN) run_scripts/run_demucs_demo.py $(if $(DATASET),--dataset "$(DATASET)")
 
 emulator: $(VENV)/.base  ## an emulated SDAA card for this machine; `python -m sdaa_emulator -- COMMAND` runs on it
 	$(RUN) -m sdaa_emulator

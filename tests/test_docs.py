@@ -1,6 +1,8 @@
 """The documents: links, commands, configurations and error sentences that exist, the same in both languages."""
 
+import argparse
 import ast
+import contextlib
 import functools
 import importlib
 import json
@@ -12,12 +14,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
 
 from runtime import console
 from runtime.errors import UserError
+from training import xp, xp_grids
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -35,6 +39,20 @@ MODULES = {  # programs whose parser can be called here, and where their argumen
     (f"{name.replace('.', '/')}.py",): (name, 1)
     for name in ("downloadMusdb", "preprocess", "eval", "separator", "run_scripts.run_spleeter")
 }
+DEMUCS = "run_scripts/run_demucs.py"  # has a parser a command
+MODULES |= {
+    (DEMUCS, command): (module, 2)
+    for command, module in (
+        ("run", "run_scripts.demucs_run"),
+        ("info", "run_scripts.demucs_info"),
+        ("grid", "run_scripts.demucs_grid"),
+        ("export", "run_scripts.demucs_export"),
+        ("test_pretrained", "run_scripts.demucs_test"),
+        ("automix", "data.automix"),
+    )
+}
+MODULES["run_scripts/automix.py",] = ("data.automix", 1)
+MODULES["run_scripts/run_demucs_demo.py",] = ("run_scripts.run_demucs_demo", 1)
 MODULES["-m", "runtime.doctor"] = MODULES["-m", "runtime.doctor", "audit"] = ("runtime.doctor", 2)
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -80,7 +98,7 @@ def python_commands(page: Path) -> list[list[str]]:
 def program(call: list[str]) -> tuple[str, ...]:
     """The part of a call that names the program: a script, or ``-m`` and a module with its subcommand."""
     if call[0] != "-m":
-        return (call[0],)
+        return tuple(call[:2]) if call[0] == DEMUCS else (call[0],)
     return ("-m", *call[1:3]) if call[1] == "pretrained" or "audit" in call[2:3] else ("-m", call[1])
 
 
@@ -115,8 +133,8 @@ def _flags(text: str) -> dict[str, list[str]]:
 
 
 @functools.cache
-def keys() -> frozenset[str]:
-    """Dotted keys of Spleeter's configurations."""
+def keys(path: str = "spleeter/base.yaml") -> frozenset[str]:
+    """Dotted keys of Spleeter's configurations, or of another file."""
 
     def leaves(tree: dict, prefix: str = ""):
         for name, value in tree.items():
@@ -124,7 +142,27 @@ def keys() -> frozenset[str]:
             if isinstance(value, dict):
                 yield from leaves(value, f"{prefix}{name}.")
 
-    return frozenset(leaves(yaml.safe_load((ROOT / "configs" / "spleeter" / "base.yaml").read_text("utf-8"))))
+    return frozenset(leaves(yaml.safe_load((ROOT / "configs" / path).read_text("utf-8"))))
+
+
+class _UnderstoodError(Exception):
+    """A command line was parsed without an objection."""
+
+
+def parse(name: str, arguments: list[str]) -> None:
+    """Gives a command line to the parser of a module, and does nothing else; `UserError` if it objects."""
+    module = importlib.import_module(name)
+    if hasattr(module, "parser") or hasattr(module, "parse"):
+        (module.parser().parse if hasattr(module, "parser") else module.parse)(arguments)
+        return
+    parsed = argparse.ArgumentParser.parse_known_args
+
+    def stop(parser: argparse.ArgumentParser, *given, **more):  # the parser is built within the module's main
+        parsed(parser, *given, **more)
+        raise _UnderstoodError
+
+    with mock.patch.object(argparse.ArgumentParser, "parse_known_args", stop), contextlib.suppress(_UnderstoodError):
+        module.main(arguments)
 
 
 # --------------------------------------------------------------------------------------------------------- every page
@@ -174,10 +212,8 @@ def test_commands_are_understood_by_their_parsers(page):
         if program(call) not in MODULES:
             continue
         name, start = MODULES[program(call)]
-        module = importlib.import_module(name)
-        parse = module.parser().parse if hasattr(module, "parser") else module.parse
         try:
-            parse(call[start:])
+            parse(name, call[start:])
         except UserError as error:
             wrong.append(f"{' '.join(call)}: {error}")
         finally:
@@ -198,8 +234,33 @@ def test_commands_name_configurations_and_keys_that_exist(page):
 
 
 @each_page
+def test_demucs_commands_name_keys_files_and_grids_that_exist(page):
+    wrong = []
+    for call in python_commands(page):
+        if call[:1] != [DEMUCS]:
+            continue
+        overrides = [word for word in call[2:] if re.match(r"[a-z_0-9.]+=", word)]
+        try:
+            if call[1] in ("run", "info", "test_pretrained"):
+                xp.compose(overrides)
+            if call[1] == "grid":
+                xp_grids.read(*call[2:3]) if len(call) > 2 else xp_grids.names()
+        except UserError as error:
+            wrong.append(f"{' '.join(call)}: {error}")
+    assert not wrong
+
+
+@each_page
+def test_demucs_keys_in_the_text_exist(page):
+    groups = r"(?:dset|test|optim|augment|ema|svd|quant|misc|slurm|demucs|hdemucs|htdemucs)"
+    named = set(re.findall(rf"`({groups}\.[a-z_.0-9]+[a-z0-9])(?:=[^`]*)?`", prose(page)))
+    foreign = {"test.reval", "demucs.hf.load_safetensors_model"}  # a key and a function of the original alone
+    assert not named - keys("demucs/config.yaml") - foreign
+
+
+@each_page
 def test_make_targets_exist(page):
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert {words[1] for words in commands(page) if words[0] == "make"} <= targets
 
 
