@@ -21,7 +21,7 @@ from data.musdb import STEM_SUFFIX
 from data.stems import AUDIO_SUFFIXES, canonical
 from runtime.console import progress, warn
 from runtime.errors import UserError
-from runtime.files import read_json, write_json
+from runtime.files import read_json, require_writable, write_json
 
 FORMAT = "paddlestems-metadata"
 VERSION = 1
@@ -210,11 +210,13 @@ def _measures(root: Path, found: list[_Found], record: Path) -> dict[str, Measur
             rows[song.folder] = row
         else:
             missing.append((song, files))
+    changed = bool(missing) or known.keys() != rows.keys()
+    if changed:
+        require_writable(record.parent)  # before songs are decoded for minutes
     if missing:
         for (song, files), measure in zip(missing, _measure_all(root, [song for song, _ in missing]), strict=True):
             rows[song.folder] = {**asdict(measure), "files": files}
-    if missing or known.keys() != rows.keys():
-        record.parent.mkdir(parents=True, exist_ok=True)
+    if changed:
         songs = {song.folder: rows[song.folder] for song in found}
         write_json(record, {"format": FORMAT, "version": VERSION, "root": os.fspath(root), "songs": songs})
     names = Measure.__dataclass_fields__

@@ -71,19 +71,11 @@ def check(experiment: Experiment, processes: int) -> None:
     Raises:
         UserError: says which key
     """
+    from training import demucs_options
     from training.xp_network import example_length
 
-    cfg = experiment.cfg
-    if cfg.batch_size < 1 or cfg.batch_size % processes:
-        raise UserError(
-            f"batch_size={cfg.batch_size} cannot be shared out to {processes} processes: "
-            f"it counts the examples of all of them, so choose a multiple of {processes}"
-        )
-    if len(cfg.weights) != len(cfg.dset.sources):
-        raise UserError(
-            f"weights={list(cfg.weights)}: there are {len(cfg.dset.sources)} sources, so as many weights are needed"
-        )
-    example_length(cfg)
+    demucs_options.check(experiment.cfg, processes)
+    example_length(experiment.cfg)
 
 
 def train(options: argparse.Namespace, arguments: Sequence[str], requests: StopRequests) -> int:

@@ -70,9 +70,7 @@ def run(experiment: Any, device: Device, group: Group, requests: StopRequests, c
             fit, a folder that is in use
     """
     cfg = experiment.cfg
-    check(cfg)
-    if cfg.batch_size % group.size:
-        raise UserError(f"batch_size={cfg.batch_size} cannot be shared out to {group.size} processes")
+    check(cfg, group.size)
     if cfg.misc.show:
         return _show(cfg, group)
     with prepare.claim(experiment.folder) if group.is_main else nullcontext():

@@ -41,6 +41,10 @@ class DemucsTrainer(Trainer):
     def _recorded(self, losses: dict[str, float], norm: float) -> dict[str, float]:
         return losses | {"grad": norm}
 
+    @property
+    def _how_to_go_on(self) -> str:
+        return f"continue_from={self.folder.name} begins another experiment with its weights"
+
     def _look_back(self) -> None:
         """After an epoch: validation, a checkpoint, the test if it is due, and the same checkpoint with its scores."""
         if self._validation_due():
@@ -84,7 +88,8 @@ class DemucsTrainer(Trainer):
             exact = self.recipe.svd.exact(state.model) if self.group.is_main else None
             record["penalty"] = self.group.broadcast_object(exact)
         score = sign * record[metric]
-        record["best"] = sign * min(score, state.best if state.best is not None else score)
+        scores = [score, *(sign * line["valid"][metric] for line in state.history)]
+        record["best"] = sign * min(scores)
         rate = learning_rate(self.cfg.train, state.step)
         better = state.record(record, rate, score, always=bool(self.experiment.dset.train_valid))
         self.journal.record(state, better)
@@ -120,7 +125,8 @@ class DemucsTrainer(Trainer):
 
     def _test(self) -> None:
         cfg, state = self.experiment, self.state
-        with self._best_weights() if cfg.test.best else self._weights(MAIN):
+        has_best = cfg.test.best and checkpoint.best(self.folder)  # none if no score was a finite number so far
+        with self._best_weights() if has_best else self._weights(MAIN):
             scores = test_scores(
                 self.tests,
                 self.recipe,

@@ -162,7 +162,7 @@ class Trainer:
         with self.requests.deferred(), closing(self.stream), closing(self.journal):
             self.journal.begin(state)
             if self._finished():
-                self.journal.say("this run has come to its end before: --steps or --epochs makes it longer")
+                self.journal.say(f"this run has come to its end before: {self._how_to_go_on}")
             while True:
                 self._look_back()  # also after a resume, when a signal came in the middle of it
                 if self.stopping is not None or self._finished():
@@ -176,6 +176,11 @@ class Trainer:
             if self.stopping is None and self.validation and first < state.step != state.validated_step:
                 self.journal.unrecorded(self._measure())
         return self.stopping or 0
+
+    @property
+    def _how_to_go_on(self) -> str:
+        """What a finished run needs to be trained further."""
+        return "--steps or --epochs makes it longer"
 
     def _finished(self) -> bool:
         train, state = self.cfg.train, self.state

@@ -238,6 +238,9 @@ def test_what_is_wrong_with_a_data_set_is_said(tmp_path, musdb):
     for use in (wavset.build, wavset.test_tracks):
         with pytest.raises(UserError, match=r"downloadMusdb\.py --from-archive"):
             use(config(tmp_path, musdb=str(stems)))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write to .*file"):
+        wavset.build(config(tmp_path, musdb=str(root), metadata=str(tmp_path / "file" / "metadata")))
     (root / "train" / "A" / "bass.wav").unlink()
     with pytest.raises(UserError, match=r"A: there is no bass\.wav"):
         wavset.build(config(tmp_path, musdb=str(root)))

@@ -221,11 +221,26 @@ def test_songs_are_measured_once_whoever_does_it(processes):
         ("max_batches=0", r"max_batches=0"),
         ("svd.proba=0", r"svd\.proba"),
         ("test.metric=sdr", r"loss or nsdr"),
+        ("dset.shift=-1", r"dset\.shift=-1"),
+        ("dset.segment=0", r"dset\.segment=0"),
+        ("dset.samplerate=0", r"dset\.samplerate=0"),
+        ("dset.valid_samples=0", r"dset\.valid_samples=0"),
+        ("dset.wav2_weight=1", r"dset\.wav2_weight=1.*below 1"),
+        ("batch_size=6", r"group_size=4 does not divide the 6 examples"),
     ],
 )
 def test_impossible_values_are_named(override, message):
     with pytest.raises(UserError, match=message):
         check(configuration(override))
+
+
+def test_a_batch_is_shared_out_to_processes_in_whole_groups():
+    check(configuration("batch_size=8"), processes=2)
+    with pytest.raises(UserError, match="batch_size=8 cannot be shared out to 3 processes"):
+        check(configuration("batch_size=8"), processes=3)
+    with pytest.raises(UserError, match="group_size=4 does not divide the 2 examples"):
+        check(configuration("batch_size=8"), processes=4)
+    check(configuration("batch_size=8", "augment.remix.proba=0"), processes=4)
 
 
 @pytest.mark.parametrize(

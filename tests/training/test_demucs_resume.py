@@ -105,6 +105,26 @@ def test_history_holds_every_candidate_and_the_best_one(songs, tmp_path):
         assert np.unique(groups["model"][name.removesuffix("_diffq")]).size <= 256
 
 
+def test_with_validation_songs_in_training_the_newest_weights_are_the_best_ones(songs, tmp_path, capsys):
+    one = experiment(songs, tmp_path, "epochs=4", "max_batches=1", "dset.train_valid=true", "optim.lr=0.3")
+    assert train(one) == 0
+    scores = [line["valid"] for line in xp_store.history(one)]
+    assert [score["best"] for score in scores] == [min(s["loss"] for s in scores[:k]) for k in range(1, 5)]
+    assert scores[-1]["best"] < max(score["loss"] for score in scores)
+    assert outcome(one, "best")[1]["step"] == 4
+    assert train(one) == 0
+    assert f"continue_from={one.signature}" in capsys.readouterr().out
+
+
+def test_no_score_is_a_number(songs, tmp_path):
+    optim = ("optim.lr=999", "optim.optim=adamw", "optim.weight_decay=1e18")
+    one = experiment(songs, tmp_path, "epochs=1", "max_batches=1", *optim)
+    with np.errstate(all="ignore"):
+        assert train(one) == 0
+    assert checkpoint.best(one.folder) is None and not np.isfinite(xp_store.history(one)[-1]["valid"]["loss"])
+    assert "test" in xp_store.history(one)[-1]
+
+
 def test_continuing_from_another_experiment(songs, tmp_path):
     first = experiment(songs, tmp_path, "epochs=1", "ema.batch=[0.9]")
     assert train(first) == 0
