@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from inference.chunked import MAX_SHIFT, ArraySong, Chunking, Member, WaveNetwork, draw_delays, separated
+from dsp.chunks import MAX_SHIFT, ArraySong, draw_delays
+from inference.chunked import Member, Splitting, WaveNetwork, separated
 from inference.engine import EagerEngine, device_in_force
 from inference.progress import Cancel, Cancelled, Progress
 from runtime.device import is_host
@@ -66,7 +67,7 @@ def apply_model(
         raise ValueError(
             "shifts and num_workers begin at 0, overlap lies in 0 … 1, transition_power and batch from 1 on"
         )
-    how = Chunking(split, segment, overlap, transition_power, batch, max(1, num_workers))
+    how = Splitting(split, segment, overlap, transition_power, batch, max(1, num_workers))
     together = num_workers > 1 and is_host(device_in_force())
     crew = members(model, lambda each: EagerEngine(each, together), shifts, seed, offsets)
     array = np.asarray(mix if isinstance(mix, np.ndarray) else mix.numpy(), np.float32)

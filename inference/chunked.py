@@ -1,55 +1,17 @@
-"""A network on waveforms over a whole song: chunks with real context around them, cross-faded, shifted, averaged.
-
-The rules are those of ``demucs.apply`` (PyPI demucs 4.1.0); the song may be an array or a file on disk.
-"""
+"""Networks on waveforms, alone or in a bag, over a whole song; `dsp.chunks` has the rules for each of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import groupby, islice
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from dsp.overlap_add import OverlapAdd, chunks, transition_window
-from inference.streams import in_step
+from dsp.blocks import added, in_step
+from dsp.chunks import Chunking, Run, Song, hop_of
+from dsp.chunks import separated as separated_by_one
 from runtime.errors import UserError
-
-MAX_SHIFT = 0.5  # s; the random delays of the shifts
-Run = Callable[[np.ndarray], np.ndarray]
-"""Mixtures ``[B, C, N]`` float32 -> estimates ``[B, S, C, N]`` float32."""
-
-
-class Song(Protocol):
-    """A mixture of ``samples`` samples that can be read anywhere, by one thread."""
-
-    samples: int
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Samples ``[B, C, stop - start]`` float32; zeros before 0 and from ``samples`` on."""
-        ...
-
-
-class ArraySong:
-    """A song ``[B, C, N]`` in memory."""
-
-    def __init__(self, mix: np.ndarray):
-        self._mix = np.asarray(mix, np.float32)
-        self.samples = mix.shape[-1]
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """See `Song`."""
-        return silence_around(self._mix[..., max(0, start) : max(0, stop)], start, stop)
-
-
-def silence_around(part: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Zeros where the excerpt ``start … stop`` of a song leaves it; ``part [..., n]`` is what lies inside."""
-    before = min(max(0, -start), stop - start)
-    after = stop - start - before - part.shape[-1]
-    return np.pad(part, [(0, 0)] * (part.ndim - 1) + [(before, after)]) if before or after else part
 
 
 @dataclass(frozen=True)
@@ -86,16 +48,13 @@ class WaveNetwork:
 
 
 @dataclass(frozen=True)
-class Chunking:
-    """How a song is cut; the defaults are those of Demucs.
+class Splitting:
+    """How songs are cut, whatever the network; the defaults are those of Demucs.
 
     Attributes:
         split: in chunks, or the whole song at once
         segment: s of a chunk; None is the network's own. A network of fixed length takes no more than that
-        overlap: share of a chunk that overlaps the next, 0 … below 1
-        power: of the triangle that chunks are cross-faded with, at least 1
-        batch: chunks per call of the network
-        jobs: calls at the same time, in threads
+        overlap, power, batch, jobs: see `dsp.chunks.Chunking`
     """
 
     split: bool = True
@@ -111,13 +70,16 @@ class Chunking:
         if network.fixed_length and samples > network.segment:
             most = network.segment / network.sample_rate
             raise UserError(f"{network.name} takes segments of {most:g} s at most, not {self.segment:g} s")
-        if samples < 1 or self.hop(samples) < 1:
+        if samples < 1 or hop_of(samples, self.overlap) < 1:
             raise UserError(f"a segment of {samples} samples with an overlap of {self.overlap:g} leaves no step")
         return samples
 
-    def hop(self, size: int) -> int:
-        """Samples from chunk to chunk."""
-        return int((1 - self.overlap) * size)
+    def chunking(self, network: WaveNetwork) -> Chunking:
+        """The same for one network."""
+        size = self.size(network)
+        whole = network.fixed_length and self.segment is not None  # such chunks are all brought to the segment's length
+        valid_length = (lambda _: size) if whole else network.valid_length
+        return Chunking(size if self.split else None, valid_length, self.overlap, self.power, self.batch, self.jobs)
 
 
 @dataclass(frozen=True)
@@ -134,35 +96,39 @@ class Member:
     weights: np.ndarray
     delays: Sequence[int] = field(default=(0,))
 
+    def only(self, sources: Sequence[int]) -> Member:
+        """It with nothing but these sources, in this order."""
+        rows, run = list(sources), self.network.run
+        network = replace(self.network, run=lambda mix: run(mix)[:, rows], sources=len(rows))
+        return replace(self, network=network, weights=self.weights[rows])
 
-def draw_delays(generator: np.random.Generator, sample_rate: int, shifts: int) -> tuple[int, ...]:
-    """Delays in samples of ``shifts`` passes; without shifts there is one pass without a delay."""
-    longest = int(MAX_SHIFT * sample_rate)
-    return tuple(generator.integers(0, longest, shifts, endpoint=True).tolist()) if shifts else (0,)
+
+def only(members: Sequence[Member], sources: Sequence[int]) -> list[Member]:
+    """Those with a say in one of these sources, each with nothing but them: the same numbers for less work."""
+    return [member.only(sources) for member in members if member.weights[list(sources)].any()]
 
 
-def separated(song: Song, members: Sequence[Member], how: Chunking) -> Iterator[np.ndarray]:
+def separated(song: Song, members: Sequence[Member], how: Splitting) -> Iterator[np.ndarray]:
     """Estimates ``[B, S, C, n]`` of a song, block after block; together exactly as long as the song.
 
-    The mean over the members, weighted for each source, of the mean over each member's delays. All passes run in step,
-    so what is held does not depend on the length of the song (but for ``split=False``). Empty blocks come, too, after
-    steps that finish nothing yet.
+    The mean over the members, weighted for each source, of the mean over each member's delays. All run in step, see
+    `dsp.chunks.separated`.
     """
     total = np.sum([member.weights for member in members], axis=0, dtype=np.float64)
     if not song.samples:
         return
     for member in members:  # all that can be wrong shows before the work
         check(song, member, how)
-    means = [_mean([_pass(song, member.network, how, delay) for delay in member.delays]) for member in members]
+    means = [separated_by_one(song, each.network.run, how.chunking(each.network), each.delays) for each in members]
     if len(members) == 1:  # x * w / w need not be x
         yield from means[0]
         return
     shares = [(member.weights / total).astype(np.float32)[:, None, None] for member in members]
     for blocks in in_step(means):
-        yield _sum([block * share for block, share in zip(blocks, shares, strict=True)])
+        yield added([block * share for block, share in zip(blocks, shares, strict=True)])
 
 
-def check(song: Song, member: Member, how: Chunking) -> None:
+def check(song: Song, member: Member, how: Splitting) -> None:
     """UserError if ``how`` does not suit the network or, without a split, the song is too long for it."""
     network = member.network
     size = how.size(network)
@@ -170,72 +136,3 @@ def check(song: Song, member: Member, how: Chunking) -> None:
     if not how.split and network.fixed_length and longest > size:
         most = size / network.sample_rate
         raise UserError(f"{network.name} takes {most:g} s at once and no whole song: leave --no-split out")
-
-
-def _mean(passes: Sequence[Iterator[np.ndarray]]) -> Iterator[np.ndarray]:
-    if len(passes) == 1:
-        yield from passes[0]
-        return
-    for blocks in in_step(passes):
-        total = _sum(blocks)
-        total /= np.float32(len(passes))
-        yield total
-
-
-def _sum(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    total = blocks[0].copy()
-    for block in blocks[1:]:
-        total += block
-    return total
-
-
-def _pass(song: Song, network: WaveNetwork, how: Chunking, delay: int) -> Iterator[np.ndarray]:
-    """One pass over the song as if it began ``delay`` samples later; the estimates are moved back."""
-    length = song.samples + delay
-    size = how.size(network) if how.split else length
-    hop = how.hop(size) if how.split else length
-    fits = network.fixed_length and how.segment is not None  # such chunks are all brought to the segment's length
-    places = [
-        (start - delay, count, how.size(network) if fits else network.valid_length(count))
-        for start, count in chunks(length, size, hop)
-    ]
-    adder = OverlapAdd(transition_window(size, how.power), hop)
-    skip = delay
-    for estimate in _estimates(song, network.run, places, how):
-        block = adder.push(estimate)
-        dropped = min(skip, block.shape[-1])
-        skip -= dropped
-        yield block[..., dropped:]
-    yield adder.flush()
-
-
-def _estimates(song: Song, run: Run, places: Sequence[tuple[int, int, int]], how: Chunking) -> Iterator[np.ndarray]:
-    """Estimates of the chunks ``(start, samples, samples to give the network)``, in order."""
-
-    with ExitStack() as stack:
-        each = map if how.jobs == 1 else stack.enter_context(ThreadPoolExecutor(how.jobs, "separate")).map
-        waiting = _batches(places, how.batch)
-        while batches := list(islice(waiting, how.jobs)):
-            inputs = [np.concatenate([_centred(song, *place) for place in batch]) for batch in batches]
-            for batch, outputs in zip(batches, each(run, inputs), strict=True):
-                for (_, count, _), estimate in zip(batch, np.split(outputs, len(batch)), strict=True):
-                    yield _trimmed(estimate, count)
-
-
-def _batches(places: Sequence[tuple[int, int, int]], most: int) -> Iterator[list[tuple[int, int, int]]]:
-    """Groups of at most ``most`` neighbours that the network gets in the same length."""
-    for _, same in groupby(places, key=lambda place: place[2]):
-        while batch := list(islice(same, most)):
-            yield batch
-
-
-def _centred(song: Song, start: int, count: int, target: int) -> np.ndarray:
-    """A chunk in the middle of ``target`` samples of the song: what is around it is real as far as the song goes."""
-    begin = start - (target - count) // 2
-    return song.read(begin, begin + target)
-
-
-def _trimmed(estimate: np.ndarray, count: int) -> np.ndarray:
-    """The middle ``count`` samples."""
-    begin = (estimate.shape[-1] - count) // 2
-    return estimate[..., begin : begin + count]

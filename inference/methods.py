@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from dsp.chunks import draw_delays
 from dsp.stft import SpleeterSTFT
 from inference import engine as engines
 from inference.apply import members, networks
-from inference.chunked import Chunking, draw_delays
+from inference.chunked import Splitting
 from inference.mwf import WienerStream
 from inference.options import Options
 from inference.spectral import MaskedStream, Spectral
@@ -113,7 +114,7 @@ class Waveforms:
         if running.precision != "float32":
             raise UserError(f"networks on waveforms run in float32 only: leave --precision {running.precision} out")
         options = self.options = wishes.for_waveforms()
-        self._how = Chunking(options.split, options.segment, options.overlap, 1.0, options.batch, options.jobs)
+        self._how = Splitting(options.split, options.segment, options.overlap, 1.0, options.batch, options.jobs)
         together = options.jobs > 1 and devices.is_host(running.device)
         built = {id(each): engines.EagerEngine(each, together) for each in networks(model)}  # a bag may list one twice
         self._members = members(model, lambda each: built[id(each)], options.shifts, options.seed)

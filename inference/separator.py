@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dsp.blocks import Fifo
 from inference import engine as engines
 from inference import methods
 from inference.apply import networks
@@ -17,7 +18,7 @@ from inference.planning import DEFAULT_NAME, Plan
 from inference.planning import plan as make_plan
 from inference.progress import Cancel, Progress, Watch
 from inference.spool import SpooledFifo
-from inference.streams import ChannelGroups, Fifo, Resampled, Stream, channel_groups
+from inference.streams import ChannelGroups, Resampled, Stream, channel_groups
 from runtime import device as devices
 from runtime.errors import UserError
 

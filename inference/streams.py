@@ -7,12 +7,12 @@ network on waveforms — is such a stream, and nothing here knows which.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from dsp.blocks import Fifo, common, in_step
 from dsp.resample import StreamResampler
 
 
@@ -22,41 +22,6 @@ class Stream(Protocol):
     def push(self, block: np.ndarray) -> np.ndarray: ...
 
     def finish(self) -> Iterator[np.ndarray]: ...
-
-
-class Fifo:
-    """Blocks ``[..., n]`` joined along time and taken out in other sizes."""
-
-    def __init__(self):
-        self._blocks: deque[np.ndarray] = deque()
-        self._nothing: np.ndarray | None = None
-        self.samples = 0
-
-    @property
-    def started(self) -> bool:
-        """Whether there was any block, be it an empty one; before that the axes are not known."""
-        return self._nothing is not None
-
-    def push(self, block: np.ndarray) -> None:
-        """Append a block, which must not change afterwards."""
-        if self._nothing is None:
-            self._nothing = block[..., :0].copy()
-        if block.shape[-1]:
-            self._blocks.append(block)
-            self.samples += block.shape[-1]
-
-    def pop(self, samples: int) -> np.ndarray:
-        """The oldest ``samples`` samples, which must be there."""
-        self.samples -= samples
-        taken = []
-        while samples:
-            block = self._blocks.popleft()
-            if block.shape[-1] > samples:
-                self._blocks.appendleft(block[..., samples:])
-                block = block[..., :samples]
-            taken.append(block)
-            samples -= block.shape[-1]
-        return taken[0] if len(taken) == 1 else np.concatenate(taken or [self._nothing], axis=-1)
 
 
 class LockStep:
@@ -70,38 +35,11 @@ class LockStep:
         """One block for each stream; returns one array ``[S, C, m]`` of each."""
         for stream, ready, block in zip(self._streams, self._ready, blocks, strict=True):
             ready.push(stream.push(block))
-        return self._common()
+        return common(self._ready)
 
     def finish(self) -> Iterator[list[np.ndarray]]:
         """The rest."""
         return in_step([stream.finish() for stream in self._streams], self._ready)
-
-    def _common(self) -> list[np.ndarray]:
-        return _taken(self._ready)
-
-
-def in_step(rests: Sequence[Iterator[np.ndarray]], ready: Sequence[Fifo] | None = None) -> Iterator[list[np.ndarray]]:
-    """Iterators over blocks ``[..., n]`` of any sizes, side by side: what comes out is equally long for all of them.
-
-    Always asks the one that is behind, so that no other has to be buffered. ``ready`` holds what each of them gave
-    before. An empty block tells that there was progress, though not for all.
-    """
-    ready = [Fifo() for _ in rests] if ready is None else ready
-    running = set(range(len(rests)))
-    while running:
-        behind = min(running, key=lambda i: ready[i].samples)
-        block = next(rests[behind], None)
-        if block is None:
-            running.discard(behind)
-        else:
-            ready[behind].push(block)
-            if all(fifo.started for fifo in ready):
-                yield _taken(ready)
-
-
-def _taken(ready: Sequence[Fifo]) -> list[np.ndarray]:
-    samples = min(fifo.samples for fifo in ready)
-    return [fifo.pop(samples) for fifo in ready]
 
 
 class Resampled:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from inference.chunked import Chunking, Member, separated, silence_around
+from dsp.chunks import silence_around
+from inference.chunked import Member, Splitting, separated
 from inference.spool import Spool
 
 _EPSILON = 1e-8  # what the original adds to the deviation
@@ -45,7 +46,7 @@ class Level:
 
 
 class SpooledSong:
-    """A song on disk, normalised as it is read; see `inference.chunked.Song`."""
+    """A song on disk, normalised as it is read; see `dsp.chunks.Song`."""
 
     def __init__(self, spool: Spool, mean: float, scale: float):
         self._spool, self._mean, self._scale = spool, np.float32(mean), np.float32(scale)
@@ -69,7 +70,7 @@ class WaveStream:
         folder: where the song waits
     """
 
-    def __init__(self, members: Sequence[Member], how: Chunking, folder: Path | None = None):
+    def __init__(self, members: Sequence[Member], how: Splitting, folder: Path | None = None):
         self._members, self._how, self._folder = members, how, folder
         network = members[0].network
         self._spool = Spool((network.channels,), folder)

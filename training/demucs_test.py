@@ -12,6 +12,7 @@ import paddle
 
 from data.sampler import generator
 from dsp.audio_write import AudioWriter
+from dsp.chunks import draw_delays
 from metrics.bss_eval import bss_eval_v4
 from metrics.sdr import nsdr
 from runtime.distributed import Group
@@ -19,7 +20,6 @@ from training.recipes.demucs import DemucsRecipe
 from training.tracks import each_song
 
 SHIFTS = 12  # stream of `data.sampler.generator`: delays of the test songs
-_LONGEST = 0.5  # s, of a delay
 _BITRATE = "320k"
 
 Scores = dict[str, dict[str, float]]
@@ -90,8 +90,7 @@ def _estimates(song: Any, number: int, recipe: DemucsRecipe, model: paddle.nn.La
     """Stems ``[S, C, N]`` in the song's level; the same delays at every test."""
     test = recipe.cfg.test
     draws = generator(int(recipe.cfg.seed), SHIFTS, number)
-    longest = int(_LONGEST * recipe.sample_rate)
-    delays = draws.integers(0, longest, int(test.shifts), endpoint=True).tolist() or [0]
+    delays = draw_delays(draws, recipe.sample_rate, int(test.shifts))
     mean, std = np.float32(song.mean), np.float32(song.std)
     mixture = (song.mixture - mean) / std
     return recipe.separate(model, mixture, float(test.overlap), bool(test.split), delays) * std + mean

@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 
 import models
-from dsp.chunks import Chunking, separated
+from dsp.chunks import ArraySong, Chunking, separated
 from metrics.sdr import nsdr
 from training import quantise
 from training.demucs_options import check
@@ -154,12 +154,13 @@ class DemucsRecipe:
             delays: samples, of the passes that are averaged
         """
 
-        def network(chunk: np.ndarray) -> np.ndarray:
-            return model(paddle.to_tensor(chunk[None]))[0].numpy()
+        def run(chunks: np.ndarray) -> np.ndarray:
+            return model(paddle.to_tensor(chunks)).numpy()
 
+        how = Chunking(model.description.segment if split else None, model.valid_length, overlap)
         with paddle.no_grad():
-            size = model.description.segment if split else None
-            return separated(mixture, network, Chunking(size, model.valid_length, overlap), delays)
+            blocks = list(separated(ArraySong(mixture[None]), run, how, delays))
+        return np.concatenate(blocks, axis=-1)[0]
 
     def measure(self, model: paddle.nn.Layer, mixture: np.ndarray, stems: np.ndarray) -> Mapping[str, float]:
         """The :attr:`scores` of a song, ``mixture [C, N]`` and ``stems [S, C, N]``, both normalised or both not."""
