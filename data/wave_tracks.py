@@ -221,7 +221,8 @@ class WaveTracks:
         mean, std = track.mean, track.std
         if not std > 0:  # a test song, which nobody has measured yet
             mono = audio[0].mean(axis=0, dtype=np.float64)
-            mean, std = float(mono.mean()), float(mono.std(ddof=1))
+            mean, std = (float(mono.mean()), float(mono.std(ddof=1))) if samples > 1 else (0.0, 0.0)
+            std = std if std > 0 else 1.0  # silence stays silence
         if self.normalize:
             _normalise(audio[..., :there], mean, std)
         return WholeTrack(track.song.name, audio[0], audio[1:], mean, std, self.normalize)

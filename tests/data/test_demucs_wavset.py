@@ -82,6 +82,16 @@ def test_segments_lie_where_the_original_has_them(tmp_path, musdb, cached):
     assert test.std == pytest.approx(level(stems["test"])[1], rel=1e-6)
 
 
+def test_silent_test_songs_stay_silent(tmp_path):
+    for name, samples in (("rest", 3000), ("click", 1)):
+        folder = tmp_path / "songs" / "test" / name
+        folder.mkdir(parents=True)
+        for stem in (*SOURCES, "mixture"):
+            soundfile.write(folder / f"{stem}.wav", np.zeros((samples, 2)), RATE)
+    for track in wavset.test_tracks(config(tmp_path, musdb=str(tmp_path / "songs"))):
+        assert not ((track.mixture - track.mean) / track.std).any()
+
+
 def test_cached_long_songs_are_read_across_their_chunks(tmp_path):
     stems = song(tmp_path / "set" / "train" / "long", 45, 1)
     song(tmp_path / "set" / "valid" / "v", 1, 2)
