@@ -115,6 +115,7 @@ def separate_file(
         cancel,
         keep_mixture=selection.residual,
         scratch=output,
+        only=selection.needed,
     )
     gathered = (_gather(stems, mixture, selection) for stems, mixture in blocks)
     try:
@@ -223,10 +224,11 @@ def _require_places(files: Iterable[Path]) -> None:
 
 
 def _gather(stems: np.ndarray, mixture: np.ndarray, selection: Selection) -> np.ndarray:
-    """Outputs ``[K, C, n]`` of stems ``[S, C, n]``; in the place of the residual, the mixture."""
-    if not selection.residual and list(selection.outputs.values()) == [(i,) for i in range(len(stems))]:
+    """Outputs ``[K, C, n]`` of the stems ``[S, C, n]`` that it needs; in the place of the residual, the mixture."""
+    rows = {source: row for row, source in enumerate(selection.needed)}
+    outputs = [tuple(rows[source] for source in sources) for sources in selection.outputs.values()]
+    if not selection.residual and outputs == [(row,) for row in range(len(stems))]:
         return stems
-    outputs = selection.outputs.values()
     parts = [stems[indices[0]] if len(indices) == 1 else stems[list(indices)].sum(axis=0) for indices in outputs]
     return np.stack([*parts, mixture] if selection.residual else parts)
 

@@ -5,6 +5,7 @@ A separator has one of them and does not know which. What they have in common is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,11 +16,11 @@ from dsp.chunks import draw_delays
 from dsp.stft import SpleeterSTFT
 from inference import engine as engines
 from inference.apply import members, networks
-from inference.chunked import Splitting
+from inference.chunked import Splitting, only
 from inference.mwf import WienerStream
 from inference.options import Options
 from inference.spectral import MaskedStream, Spectral
-from inference.streams import Averaged, Delayed, Stream
+from inference.streams import Averaged, Chosen, Delayed, Stream
 from inference.waveform import WaveStream
 from runtime import device as devices
 from runtime.errors import UserError
@@ -42,8 +43,13 @@ class Method(Protocol):
     reading: float
     spooled: float
 
-    def stream(self, folder: Path | None) -> Stream:
-        """A stream for one song, on the network's channels at its sample rate; ``folder`` is for what waits."""
+    def stream(self, folder: Path | None, sources: Sequence[int]) -> Stream:
+        """A stream for one song, on the network's channels at its sample rate.
+
+        Args:
+            folder: for what waits
+            sources: numbers of the stems that come out, in their order
+        """
         ...
 
 
@@ -87,10 +93,11 @@ class Masks:
         passes = len(self._delays) * how.channels
         self.spooled = passes * (1 + how.sources * how.bins / how.stft.frame_step)  # a sample, and its magnitudes
 
-    def stream(self, folder: Path | None) -> Stream:
-        """See `Method`: all shifted passes side by side."""
+    def stream(self, folder: Path | None, sources: Sequence[int]) -> Stream:
+        """See `Method`: all shifted passes side by side. Every mask needs all magnitudes, so none is saved."""
         passes = [Delayed(self._pass(folder), delay) if delay else self._pass(folder) for delay in self._delays]
-        return passes[0] if len(passes) == 1 else Averaged(passes)
+        stream = passes[0] if len(passes) == 1 else Averaged(passes)
+        return stream if list(sources) == list(range(self._how.sources)) else Chosen(stream, sources)
 
     def _pass(self, folder: Path | None) -> Stream:
         if self.options.mwf:  # the filter holds everything back until it has heard the whole song
@@ -123,9 +130,10 @@ class Waveforms:
         self.engine = "eager"
         self.spooled = self._members[0].network.channels
 
-    def stream(self, folder: Path | None) -> Stream:
-        """See `Method`."""
-        return WaveStream(self._members, self._how, folder)
+    def stream(self, folder: Path | None, sources: Sequence[int]) -> Stream:
+        """See `Method`; networks that have no say in these stems do not run."""
+        everything = list(sources) == list(range(self._members[0].network.sources))
+        return WaveStream(self._members if everything else only(self._members, sources), self._how, folder)
 
 
 def _spectral(facts: Any, options: Options) -> Spectral:

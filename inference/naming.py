@@ -41,6 +41,11 @@ class Selection:
         """Names of all files, the residual last."""
         return (*self.outputs, self.rest) if self.residual else tuple(self.outputs)
 
+    @property
+    def needed(self) -> tuple[int, ...]:
+        """The network's sources that something is made of, in their order. The residual needs no others."""
+        return tuple(sorted({index for indices in self.outputs.values() for index in indices}))
+
 
 def select(
     sources: Sequence[str],

@@ -122,6 +122,21 @@ class Averaged:
         return total
 
 
+class Chosen:
+    """Some of the stems of a stream."""
+
+    def __init__(self, stream: Stream, sources: Sequence[int]):
+        self._stream, self._sources = stream, list(sources)
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """Their stems."""
+        return self._stream.push(block)[self._sources]
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """The rest."""
+        return (stems[self._sources] for stems in self._stream.finish())
+
+
 # Order of the speakers in WAV and FLAC files: FL FR FC LFE BL BR (BC) SL SR. A pair is what stereo mixing treats as one
 # picture; centre and effects channel belong to no side.
 _SPEAKERS = {

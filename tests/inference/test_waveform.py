@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import soundfile
 
 from inference import Cancelled, Separator, apply_model
+from inference.files import separate_file
+from inference.naming import select
 from inference.waveform import Level
 from runtime.errors import UserError
 from tests.inference.waves import FakeBag, FakeWave
@@ -84,6 +87,43 @@ def test_jobs_on_a_real_network_change_nothing(noise):
     expected = Separator.from_model(model).separate(mix)["vocals"]
     np.testing.assert_array_equal(Separator.from_model(model, jobs=3).separate(mix)["vocals"], expected)
     assert model.training
+
+
+SHARES = {"experts": [[1.0, 0.0], [0.0, 1.0]], "one weighs": [[0.3, 0.0], [0.0, 2.0]], "both": [[1.0, 0.0], [0.7, 1.0]]}
+
+
+@pytest.mark.parametrize("rate", [1000, 997])
+@pytest.mark.parametrize("weights", SHARES.values(), ids=SHARES)
+def test_networks_without_a_say_do_not_run(noise, tmp_path, weights, rate):
+    bag = FakeBag([FakeWave(), FakeWave(unit=64, gain=2, segment=0.3)], weights)
+    separator = Separator.from_model(bag, shifts=2, seed=1)
+    path = tmp_path / "song.wav"
+    soundfile.write(path, noise(3, 5003).T * 0.3, rate, subtype="FLOAT")
+
+    def files(name, **wishes):
+        for network in bag.models:
+            network.lengths.clear()
+        chosen = select(separator.sources, **wishes)
+        report = separate_file(separator, path, tmp_path / name, "float32", selection=chosen)
+        found = {stem: soundfile.read(file, dtype="float32")[0] for stem, file in report.outputs.items()}
+        return found, [bool(network.lengths) for network in bag.models]
+
+    stems, ran = files("all")
+    assert ran == [True, True]
+    for stem in separator.sources:
+        needed = [bool(row[separator.sources.index(stem)]) for row in weights]
+        for wishes in ({"stems": [stem]}, {"two_stems": stem, "other": "none"}):
+            one, ran = files(stem, **wishes)
+            assert list(one) == [stem] and ran == needed
+            np.testing.assert_array_equal(one[stem], stems[stem])
+        one, ran = files(stem, two_stems=stem, other="minus")  # which the other networks do not matter to
+        assert ran == needed
+        np.testing.assert_array_equal(one[stem], stems[stem])
+        np.testing.assert_allclose(one[stem] + one[f"minus_{stem}"], noise(3, 5003).T * 0.3, rtol=0, atol=1e-6)
+        one, ran = files(stem, two_stems=stem)
+        assert ran == [True, True]
+        for name, other in zip(one, sorted(separator.sources, key=lambda each: each != stem), strict=True):
+            np.testing.assert_array_equal(one[name], stems[other])
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25])
