@@ -46,12 +46,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     what("--dry_run", action="store_true", help="show the table, train nothing")
     what("--init", action="store_true", help="make the folders, so that the signatures are known from now on")
     what("-C", "--cancel", action="store_true", help="end the batch jobs")
-    what("--clear", action="store_true", help="begin anew; what was done so far is set aside, not removed")
+    what("--clear", action="store_true", help="train all anew; what was done so far is set aside, not removed")
     what("-r", "--retry", action="store_true", help="submit those again whose job failed or was ended")
     what("-R", "--replace", action="store_true", help="end running jobs and submit them again")
-    what(
-        "-D", "--replace_done", action="store_true", help="run those again that are done (with --clear, from the start)"
-    )
+    what("-D", "--replace_done", action="store_true", help="run those again that are done")
     look = parser.add_argument_group("what to see")
     look.add_argument("--no_monitoring", dest="monitor", action="store_false", help="show the table once and end")
     text = "minutes from one table to the next (default: 5)"
@@ -206,12 +204,14 @@ class Launcher:
 
         job, state = demucs_jobs.of(experiment), xp_store.state(experiment)
         if job and job.is_alive():
-            return self.options.replace
+            return self.options.replace or self.options.clear
         if state == "running":
             return False
+        if self.options.clear:
+            return True
         if state == "done":
             return self.options.replace_done
-        return job is None or self.options.retry or self.options.clear
+        return job is None or self.options.retry
 
     def advance(self) -> bool:
         """Train, or submit, all that need not wait; returns whether there were any."""

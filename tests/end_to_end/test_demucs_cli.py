@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from run_scripts import demucs_grid
+from run_scripts import demucs_grid, demucs_jobs
 from training import xp, xp_grids
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -226,6 +226,20 @@ def test_a_grid_on_this_machine(trained, monkeypatch, capsys):
     assert "run_demucs.py run -f " + signature in said and "status 0" in said
     logs = (tiny.folder / "jobs").glob("*_0_log.out")
     assert any("resumed from" in path.read_text() for path in logs)
+
+
+def test_clearing_a_grid_trains_again_what_was_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = xp.compose(["epochs=1"])
+    grid = xp_grids.Grid("tiny", "One experiment.", xp_grids.Needs(), [done])
+    monkeypatch.setattr(xp_grids, "read", lambda name, extra: grid)
+    begun = []
+    monkeypatch.setattr(demucs_jobs, "run_here", lambda arguments: begun.append(arguments) or 0)
+    done.folder.mkdir(parents=True)
+    (done.folder / "history.jsonl").write_text("{}\n")
+    assert demucs_grid.main(["tiny", "--local", "--no_monitoring"]) == 0 and not begun
+    assert demucs_grid.main(["tiny", "--local", "--no_monitoring", "--clear"]) == 0 and len(begun) == 1
+    assert done.signature in begun[0] and not (done.folder / "history.jsonl").exists()
 
 
 def test_export_and_score(trained):
