@@ -9,6 +9,7 @@ import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -140,8 +141,7 @@ class WaveSegments:
         if self.normalize:
             _normalise(stems[..., :there], track.mean, track.std)
         if self.repitch is not None:
-            rng = generator(self.seed, REPITCH, epoch, index)
-            out["stems"][...] = self.repitch(stems, rng, self.sample_rate, self._stretchers())
+            out["stems"][...] = self._repitched(stems, epoch, index)
         return {"song": track.song.name}
 
     def song_of(self, epoch: int, index: int) -> str:
@@ -153,6 +153,20 @@ class WaveSegments:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+
+    def _repitched(self, stems: np.ndarray, epoch: int, index: int) -> np.ndarray:
+        """Other pitch and tempo. Stretching goes on here when a process is killed that stretches.
+
+        That happens for lack of memory, and where a batch system sends its signals to all processes of a job.
+        """
+
+        def moved(pool: ProcessPoolExecutor | None) -> np.ndarray:
+            return self.repitch(stems, generator(self.seed, REPITCH, epoch, index), self.sample_rate, pool)
+
+        try:
+            return moved(self._stretchers())
+        except BrokenProcessPool:
+            return moved(None)
 
     def _stretchers(self) -> ProcessPoolExecutor | None:
         if not self.processes:

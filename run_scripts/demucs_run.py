@@ -85,6 +85,7 @@ def train(options: argparse.Namespace, arguments: Sequence[str], requests: StopR
     from runtime.launch import in_worker, launch, rank
     from runtime.meeting import meet
     from training import xp_store
+    from training.demucs_data import prepare
     from training.prepare import set_aside
 
     experiment, here = demucs.experiment(options), processes_here(options)
@@ -98,6 +99,8 @@ def train(options: argparse.Namespace, arguments: Sequence[str], requests: StopR
                 if options.clear:
                     set_aside(experiment.folder)
                 xp_store.initialise(experiment)
+                if total > 1 and not experiment.cfg.misc.show:
+                    prepare(experiment.cfg, options.cache)  # the other processes would wait for the first one
             if total > 1:
                 command = [str(demucs.SCRIPT), "run", *arguments, *([] if options.processes else ["-npn", str(here)])]
                 return launch(here, command, device, experiment.folder / "logs", meeting)

@@ -38,6 +38,11 @@ def world_size() -> int:
     return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
 
 
+def local_size() -> int:
+    """How many of them are on this machine."""
+    return int(os.environ.get("PADDLE_LOCAL_SIZE") or world_size())
+
+
 @dataclass(frozen=True)
 class Report:
     """How a worker ended."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import numpy as np
 import paddle
 from omegaconf import OmegaConf
 
-from data import wavset
 from data.demucs_augment import Augmentation, augment, batch_generator
 from models.tensors import tensors
 from pretrained import demucs as published
@@ -22,6 +19,7 @@ from runtime.device import Device
 from runtime.distributed import Group
 from runtime.errors import UserError
 from training import prepare
+from training.demucs_data import Data, fingerprint, load
 from training.demucs_journal import EpochJournal
 from training.demucs_options import check
 from training.demucs_trainer import DemucsTrainer
@@ -35,21 +33,6 @@ from training.stream import Stream
 from training.xp_network import exported
 
 _STEPS_PER_SAVE = 1000  # besides the end of every epoch
-
-
-@dataclass(frozen=True)
-class Data:
-    """What an experiment learns from and is judged by, see `data.wavset`.
-
-    Attributes:
-        train: segments
-        valid: songs, normalised as the segments are
-        test: songs in their own level, or None
-    """
-
-    train: Any
-    valid: Any
-    test: Any
 
 
 def run(experiment: Any, device: Device, group: Group, requests: StopRequests, cache: str | Path | None = None) -> int:
@@ -74,19 +57,9 @@ def run(experiment: Any, device: Device, group: Group, requests: StopRequests, c
     if cfg.misc.show:
         return _show(cfg, group)
     with prepare.claim(experiment.folder) if group.is_main else nullcontext():
-        return _run(experiment, device, group, requests, load_data(cfg, group, cache))
-
-
-def load_data(cfg: Any, group: Group, cache: str | Path | None) -> Data:
-    """The songs of a configuration; the first process measures and caches them while the others wait.
-
-    It also fetches the published weights that the run may begin with.
-    """
-    if group.is_main:
-        _fetch(cfg)
-        wavset.prepare(cfg, cache)
-    group.barrier()
-    return Data(*wavset.build(cfg, cache), wavset.test_tracks(cfg, cache))
+        data = load(cfg, group, cache)
+        with closing(data.train):
+            return _run(experiment, device, group, requests, data)
 
 
 def _run(experiment: Any, device: Device, group: Group, requests: StopRequests, data: Data) -> int:
@@ -229,19 +202,6 @@ def averages(cfg: Any, model: paddle.nn.Layer) -> dict[str, EMA]:
         for kind in ("batch", "epoch")
         for number, decay in enumerate(cfg.ema[kind] or ())
     }
-
-
-def fingerprint(train: Any) -> str:
-    """Twelve hexadecimal digits that name the training songs, their order and their lengths."""
-    songs = "\n".join(f"{track.song.name} {track.length}" for track in train.tracks)
-    return hashlib.sha256(f"{len(train)}\n{songs}".encode()).hexdigest()[:12]
-
-
-def _fetch(cfg: Any) -> None:
-    name = cfg.continue_pretrained
-    if name and not cfg.pretrained_repo and name != published.UNTRAINED and published.is_name(name):
-        for signature in published.members(name):
-            published.fetch(signature)
 
 
 def _published(cfg: Any, model: paddle.nn.Layer) -> str:

@@ -1,6 +1,7 @@
 """Segments and whole songs of `dset.*`: where they lie, how they are normalised, and what a rescan notices."""
 
 import json
+import multiprocessing
 import os
 
 import numpy as np
@@ -226,7 +227,12 @@ def test_repitched_segments_are_shorter_and_reproducible(tmp_path, musdb):
     changed = same.index(False)
     elsewhere, _ = wavset.build(cfg, processes=1)
     assert np.array_equal(elsewhere.item(changed, 0)["stems"], train.item(changed, 0)["stems"])
+    (stretching,) = multiprocessing.active_children()
+    stretching.kill()
+    stretching.join()
+    assert np.array_equal(elsewhere.item(changed, 0)["stems"], train.item(changed, 0)["stems"])
     elsewhere.close()
+    assert not multiprocessing.active_children()
 
 
 def test_what_is_wrong_with_a_data_set_is_said(tmp_path, musdb):

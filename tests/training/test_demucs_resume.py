@@ -1,5 +1,6 @@
 """Experiments of the Demucs family stop and go on: every bit is as if they never stopped."""
 
+import multiprocessing
 import os
 import signal
 
@@ -8,14 +9,16 @@ import pytest
 
 import models
 import pretrained
+from data import wave_tracks
 from data.synthetic import write_songs
+from data.workers import open_pool
 from pretrained.package import write_package
 from runtime import checkpoint
 from runtime.errors import UserError
 from runtime.launch import requeue_status
 from tests.training.demucs_runs import EVERYTHING, experiment, outcome, train
 from tests.training.runs import assert_equal
-from training import demucs, xp_store
+from training import demucs, demucs_data, xp_store
 from training.recipes.demucs import DemucsRecipe
 from training.xp_network import exported
 
@@ -73,12 +76,24 @@ def test_stopped_in_steps_validation_and_test_it_equals_an_uninterrupted_run(son
     assert_equal(outcome(stopped), outcome(whole))
 
 
-def test_loader_threads_change_nothing(songs, tmp_path):
-    calm = experiment(songs, tmp_path / "calm", "epochs=1")
-    busy = experiment(songs, tmp_path / "busy", "epochs=1", "misc.num_workers=3", "misc.num_prints=1")
+def test_loader_threads_and_processes_change_nothing(songs, tmp_path, monkeypatch):
+    """Interrupted they leave no process behind, and go on where they were."""
+    options = ("epochs=2", "max_batches=2", "augment.repitch.proba=0.7", "test.every=9")
+    calm = experiment(songs, tmp_path / "calm", *options)
+    busy = experiment(songs, tmp_path / "busy", *options, "misc.num_workers=3", "misc.num_prints=1")
     assert calm.signature == busy.signature
-    assert train(calm) == train(busy) == 0
+    assert demucs_data.stretchers(calm.cfg) == 0 < demucs_data.stretchers(busy.cfg) <= 3
+    assert train(calm) == 0
+    opened = []
+    with monkeypatch.context() as patch:
+        patch.setattr(wave_tracks, "open_pool", lambda count: opened.append(open_pool(count)) or opened[-1])
+        patch.setattr(demucs, "DemucsRecipe", Interrupted)
+        Interrupted.during, Interrupted.at, Interrupted.done = "loss", 3, 0
+        assert train(busy) == requeue_status()
+    assert len(opened) == 1 and not multiprocessing.active_children()
+    assert train(busy) == 0
     assert_equal(outcome(calm), outcome(busy))
+    assert not multiprocessing.active_children()
 
 
 def test_history_holds_every_candidate_and_the_best_one(songs, tmp_path):
