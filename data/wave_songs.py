@@ -149,14 +149,21 @@ def _songs_below(root: Path, folder: Path, split: str, sources: list[str]) -> li
             continue
         entered.add(os.path.realpath(place))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if not folders and Path(place) != folder:
-            leaf = Path(place)
+        leaf = Path(place)
+        if folders and _has_sources(files, sources):
+            warn(f"{leaf}: its files are left out, because a song is a folder without folders in it, as {folders[0]}")
+        if not folders and leaf != folder:
             paths = _source_files(leaf, files, sources)
             if paths:
                 relative = {source: path.relative_to(root).as_posix() for source, path in paths.items()}
                 name = leaf.relative_to(folder).as_posix()
                 songs.append(_Found(name, split, leaf.relative_to(root).as_posix(), relative))
     return songs
+
+
+def _has_sources(files: list[str], sources: list[str]) -> bool:
+    paths = [Path(name) for name in files]
+    return any(path.suffix.lower() in AUDIO_SUFFIXES and spelled(path.stem) in sources for path in paths)
 
 
 def _source_files(folder: Path, files: list[str], sources: list[str]) -> dict[str, Path]:
