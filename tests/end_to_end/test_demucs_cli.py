@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from run_scripts import demucs_grid, demucs_jobs
+from run_scripts import demucs_grid, demucs_jobs, run_demucs
+from runtime import console
+from runtime.errors import UserError
 from training import xp, xp_grids
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,11 +99,28 @@ def test_info_begins_with_the_signature(tmp_path):
         ("test_pretrained -n htdemuc --offline --device cpu", 1, "did you mean htdemucs?"),
     ],
 )
-def test_complaints_are_sentences(line, status, sentence, tmp_path):
-    done = command(tmp_path, *line.split(), status=status)
-    assert "Traceback" not in done.stderr
+def test_complaints_are_sentences(line, status, sentence, tmp_path, monkeypatch, capsys):
+    """In this process, which saves half a minute of starting others."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *line.split()])
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with pytest.raises(SystemExit) as ended:
+            console.run(run_demucs.main)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    said = capsys.readouterr().err
+    assert ended.value.code == status and "Traceback" not in said
     if sentence:
-        assert done.stderr.startswith("error: ") and sentence in done.stderr and done.stderr.count("\n") == 1
+        assert said.startswith("error: ") and sentence in said and said.count("\n") == 1
+
+
+def test_a_complaint_of_the_command(tmp_path):
+    assert (
+        command(tmp_path, "info", "seed=x", status=1).stderr
+        == "error: seed=x: it must be a whole number, like the default 42\n"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- grids
@@ -192,6 +212,24 @@ def test_a_trained_experiment_is_known_by_its_signature(trained):
     assert "finished" in command(place, "info", "-f", signature, "-l").stdout
 
 
+def test_songs_are_measured_before_processes_start(trained, tmp_path, monkeypatch):
+    from runtime import launch
+
+    place, _ = trained
+    monkeypatch.chdir(tmp_path)
+    cached_before = []
+    monkeypatch.setattr(
+        launch, "launch", lambda *_: cached_before.append(len(list(Path("cached").rglob("*.cache")))) or 0
+    )
+    line = ["run", "--device", "cpu", "-npn", "2", "--cache", "cached", *TINY]
+    assert run_demucs.main([*line, "--dataset", str(place / "songs")]) == 0
+    assert cached_before == [6]
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UserError, match="nothing"):
+        run_demucs.main([*line, "--dataset", "nothing"])
+    assert cached_before == [6]  # and no process started
+
+
 def test_the_same_command_goes_on(trained):
     place, signature = trained
     said = command(place, "run", "-d", "--device", "cpu", "--dataset", "songs", "-f", signature).stdout
@@ -249,6 +287,8 @@ def test_export_and_score(trained):
     assert package.name.startswith(f"{signature}-") and f"wrote release_models/{package.name}" in said
     command(place, "export", signature)
     assert [path.name for path in (place / "release_models").glob("*.safetensors")] == [f"{signature}.safetensors"]
+    said = command(place, "export", signature, "-o", "my models", "--bag", "my bag").stdout
+    assert "separator.py --repo 'my models' -n 'my bag' SONG" in said
     foreign = place / "release_models" / f"{signature}-01234567.th"
     foreign.write_text("from elsewhere")
     assert f"{foreign.name} is a package" in command(place, "export", signature, status=1).stderr
