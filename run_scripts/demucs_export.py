@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,6 +140,6 @@ def main(arguments: list[str]) -> int:
     if options.bag:
         write_bag(options.out / f"{options.bag}.yaml", signatures)
         log(f"wrote {options.out / options.bag}.yaml")
-    name = options.bag or signatures[0]
-    log(f"use it: python separator.py --repo {options.out} -n {name} SONG")
+    words = ["python", "separator.py", "--repo", str(options.out), "-n", options.bag or signatures[0], "SONG"]
+    log(f"use it: {shlex.join(words)}")
     return 0
