@@ -5,6 +5,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from models import onednn, onednn_matmul
+from models.dropout import FEW
 from models.layers import he_uniform
 
 _ZERO = nn.initializer.Constant(0.0)
@@ -27,8 +28,9 @@ def attend(
         dropout: probability that a weight is dropped, while ``training``
         mask: ``[..., Q, K]``, 1 where a key may be seen and 0 elsewhere; a query that sees none gets zeros
     """
-    if mask is None and not (dropout and training) and onednn.usable(query):
-        return onednn_matmul.attention(query, key, value, heads)
+    dropout = dropout if training else 0.0
+    if mask is None and dropout <= FEW and onednn.usable(query):
+        return onednn_matmul.attention(query, key, value, heads, dropout)
     query = _heads(query, heads) * (query.shape[2] // heads) ** -0.5  # [B, heads, Q, c]
     scores = paddle.matmul(query, _heads(key, heads), transpose_y=True)  # [B, heads, Q, K]
     if mask is not None:
@@ -36,7 +38,7 @@ def attend(
     weights = F.softmax(scores, axis=-1)
     if mask is not None:
         weights = weights * mask
-    if dropout and training:
+    if dropout:
         weights = F.dropout(weights, dropout)
     mixture = paddle.matmul(weights, _heads(value, heads))
     return mixture.transpose([0, 2, 1, 3]).flatten(2)

@@ -16,6 +16,8 @@ from paddle import nn
 from models import card, cross_masks, cross_positions
 from models.attention import Linear, MultiheadAttention, SparseAttention
 from models.demucs_blocks import LayerScale
+from models.demucs_layers import gelu
+from models.dropout import dropout
 from models.layers import GroupNorm
 
 
@@ -107,7 +109,7 @@ class _Layer(nn.Layer):
         self.gamma_2 = LayerScale(options.dim, 1e-4, channel_last=True) if scaled else nn.Identity()
 
     def _drop(self, x: paddle.Tensor) -> paddle.Tensor:
-        return F.dropout(x, self.options.dropout, training=self.training) if self.options.dropout else x
+        return dropout(x, self.options.dropout, self.training) if self.options.dropout else x
 
     def _look(self, attention: nn.Layer, query: paddle.Tensor, key: paddle.Tensor) -> paddle.Tensor:
         mask = self.options.mask(query, key)
@@ -115,7 +117,7 @@ class _Layer(nn.Layer):
         return self.gamma_1(self._drop(looked))
 
     def _think(self, x: paddle.Tensor) -> paddle.Tensor:
-        activate = F.gelu if self.options.gelu else F.relu
+        activate = gelu if self.options.gelu else F.relu
         return self.gamma_2(self._drop(self.linear2(self._drop(activate(self.linear1(x))))))
 
     def _finish(self, x: paddle.Tensor) -> paddle.Tensor:

@@ -11,7 +11,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from models import card
+from models import card, onednn, onednn_pointwise
 from models.demucs_layers import (
     GELU,
     GLU,
@@ -52,6 +52,8 @@ class LayerScale(nn.Layer):
         self.scale = self.create_parameter([channels], default_initializer=nn.initializer.Constant(init))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if self.channel_last and onednn.usable(x):
+            return onednn_pointwise.scale_last(x, self.scale)
         return x * (self.scale if self.channel_last else self.scale.reshape([-1, *[1] * (x.ndim - 2)]))
 
 

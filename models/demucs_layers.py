@@ -13,7 +13,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from models import card, onednn
+from models import card, onednn, onednn_pointwise
 
 _ZERO = nn.initializer.Constant(0.0)
 
@@ -124,11 +124,16 @@ def _ends(padding: Sequence[int]) -> tuple[int, int, int, int]:
 CONVOLUTIONS = (Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d)
 
 
-class GELU(nn.Layer):
+def gelu(x: paddle.Tensor) -> paddle.Tensor:
     """x times the normal distribution's share below x; any shape."""
+    return onednn_pointwise.gelu(x) if onednn.usable(x) else F.gelu(x)
+
+
+class GELU(nn.Layer):
+    """:func:`gelu` as a layer."""
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return F.gelu(x)
+        return gelu(x)
 
 
 class GLU(nn.Layer):
@@ -139,6 +144,8 @@ class GLU(nn.Layer):
         self.axis = axis
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if self.axis == 1 and onednn.usable(x):
+            return onednn_pointwise.glu(x)
         return F.glu(x, self.axis)
 
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle.autograd import PyLayer
@@ -29,7 +30,7 @@ _SRC, _DST, _WEIGHTS, _BIAS = 1, 17, 33, 41
 _DIFF_SRC, _DIFF_DST, _DIFF_WEIGHTS, _DIFF_BIAS = 129, 145, 161, 169
 _LAYOUT_QUERY = {_SRC: 129, _DIFF_SRC: 130, _WEIGHTS: 131, _DIFF_WEIGHTS: 132, _DST: 133, _DIFF_DST: 134}
 _INPUTS = {_SRC, _WEIGHTS, _BIAS, _DIFF_DST}
-_Dims = ctypes.c_int64 * 12
+_Dims, _Floats = ctypes.c_int64 * 12, ctypes.POINTER(ctypes.c_float)
 _FEW = 4  # channels; the library works in blocks of 16, and some of its kernels are slow when most of a block is empty
 
 
@@ -119,6 +120,11 @@ def _point(memory: _Handle, tensor: paddle.Tensor) -> None:
     _library().dnnl_memory_set_data_handle(memory.value, ctypes.c_void_p(tensor.data_ptr()))
 
 
+def array(x: paddle.Tensor) -> np.ndarray:
+    """The memory of a contiguous float32 tensor on the CPU as a flat array; it must not outlive the tensor."""
+    return np.ctypeslib.as_array(ctypes.cast(x.data_ptr(), _Floats), (x.size,))
+
+
 class _Step:
     """One primitive bound to its memories."""
 
@@ -130,6 +136,26 @@ class _Step:
         status = _library().dnnl_primitive_execute(
             self.primitive.value, _stream().value, len(self.arguments), self.arguments
         )
+        if status:
+            raise RuntimeError(f"oneDNN: a primitive returned status {status}")
+
+
+class _Primitive:
+    """A primitive between memories whose addresses each call gives."""
+
+    def __init__(self, descriptor: _Handle, layouts: dict[int, _Handle]):
+        self.primitive = _Handle("primitive", "dnnl_primitive_create", descriptor)
+        self.memories = {argument: _memory(layout, None) for argument, layout in layouts.items()}
+        self.arguments = (_Argument * len(layouts))(*((a, m.value.value) for a, m in self.memories.items()))
+        self.lock = threading.Lock()  # the memories are this object's, so one call at a time
+
+    def __call__(self, addresses: dict[int, int]) -> None:
+        with self.lock:
+            for argument, address in addresses.items():
+                memory = self.memories[argument].value
+                _library().dnnl_memory_set_data_handle(memory, ctypes.c_void_p(address))
+            count = len(self.arguments)
+            status = _library().dnnl_primitive_execute(self.primitive.value, _stream().value, count, self.arguments)
         if status:
             raise RuntimeError(f"oneDNN: a primitive returned status {status}")
 

@@ -9,12 +9,13 @@ import ctypes
 import functools
 import math
 import sys
-import threading
 
+import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
-from models.onednn import _Argument, _engine, _Handle, _library, _memory, _stream, _strided
+from models.dropout import Drops
+from models.onednn import _engine, _Handle, _library, _Primitive, _strided
 
 paddle.jit.ignore_module([sys.modules[__name__]])  # Paddle 3.0 would leave its translations behind in exported layers
 
@@ -22,26 +23,6 @@ paddle.jit.ignore_module([sys.modules[__name__]])  # Paddle 3.0 would leave its 
 _F32, _FORWARD_TRAINING, _SOFTMAX = 3, 64, 0x30000
 _SRC, _DST, _WEIGHTS, _BIAS, _DIFF_SRC, _DIFF_DST = 1, 17, 33, 41, 129, 145
 _BLOCK = 2**18  # scores that are computed at a time
-
-
-class _Primitive:
-    """A primitive between memories whose addresses each call gives."""
-
-    def __init__(self, descriptor: _Handle, layouts: dict[int, _Handle]):
-        self.primitive = _Handle("primitive", "dnnl_primitive_create", descriptor)
-        self.memories = {argument: _memory(layout, None) for argument, layout in layouts.items()}
-        self.arguments = (_Argument * len(layouts))(*((a, m.value.value) for a, m in self.memories.items()))
-        self.lock = threading.Lock()  # the memories are this object's, so one call at a time
-
-    def __call__(self, addresses: dict[int, int]) -> None:
-        with self.lock:
-            for argument, address in addresses.items():
-                memory = self.memories[argument].value
-                _library().dnnl_memory_set_data_handle(memory, ctypes.c_void_p(address))
-            count = len(self.arguments)
-            status = _library().dnnl_primitive_execute(self.primitive.value, _stream().value, count, self.arguments)
-        if status:
-            raise RuntimeError(f"oneDNN: a primitive returned status {status}")
 
 
 @functools.lru_cache(maxsize=512)
@@ -143,13 +124,14 @@ def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, turned:
 
 class _Attention(PyLayer):
     @staticmethod
-    def forward(ctx, query, key, value, heads):
+    def forward(ctx, query, key, value, heads, drops):
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         ctx.save_for_backward(query, key, value)
-        ctx.heads, mixture = heads, paddle.empty(query.shape)
-        walk = _Walk(query, key, heads)
+        ctx.heads, ctx.drops, mixture = heads, drops, paddle.empty(query.shape)
+        walk, dropped = _Walk(query, key, heads), drops.stream()
         for rows, at, other in walk:
             scores = walk.scores(query, key, rows, at, other)
+            walk.weights[dropped(rows * walk.keys)] = 0.0
             a, b, c = (scores, (walk.keys, 1)), walk.place(value, other), walk.place(mixture, at)
             _multiply((rows, walk.keys, walk.width), a, b, c)
         return mixture
@@ -159,14 +141,17 @@ class _Attention(PyLayer):
         query, key, value = ctx.saved_tensor()
         gradient = gradient.contiguous()
         dq, dk, dv = paddle.empty(query.shape), paddle.zeros(key.shape), paddle.zeros(value.shape)
-        walk = _Walk(query, key, ctx.heads)
-        slopes = paddle.empty([walk.rows, walk.keys])
+        walk, dropped = _Walk(query, key, ctx.heads), ctx.drops.stream()
+        slopes = np.empty(walk.rows * walk.keys, np.float32)
         plain, turned = (walk.keys, 1), (1, walk.keys)
         for rows, at, other in walk:
             weights, keys, width = walk.scores(query, key, rows, at, other), walk.keys, walk.width
-            own, slope = walk.place(gradient, at), slopes.data_ptr()
+            own, slope = walk.place(gradient, at), slopes.ctypes.data
+            places = dropped(rows * keys)
+            kept, walk.weights[places] = walk.weights[places], 0.0
             _multiply((keys, rows, width), (weights, turned), own, walk.place(dv, other), add=True)
             _multiply((rows, width, keys), own, walk.place(value, other, turned=True), (slope, plain))
+            slopes[places], walk.weights[places] = 0.0, kept
             _softmax(rows, keys)[1]({_DST: weights, _DIFF_DST: slope, _DIFF_SRC: slope})
             _multiply((rows, keys, width), (slope, plain), walk.place(key, other), walk.place(dq, at))
             _multiply((keys, rows, width), (slope, turned), walk.place(query, at), walk.place(dk, other), add=True)
@@ -180,7 +165,7 @@ class _Walk:
         self.batch, self.queries, self.channels = query.shape
         self.keys, self.heads, self.width = key.shape[1], heads, self.channels // heads
         self.rows = min(self.queries, max(_BLOCK // self.keys // 16 * 16, 16))
-        self.buffer = paddle.empty([self.rows, self.keys])
+        self.weights = np.empty(self.rows * self.keys, np.float32)
 
     def __iter__(self):
         for example in range(self.batch):
@@ -196,16 +181,20 @@ class _Walk:
 
     def scores(self, query: paddle.Tensor, key: paddle.Tensor, rows: int, at: int, other: int) -> int:
         """Address of the weights ``[rows, keys]``."""
-        address = self.buffer.data_ptr()
+        address = self.weights.ctypes.data
         ends = self.place(query, at), self.place(key, other, turned=True), (address, (self.keys, 1))
         _multiply((rows, self.width, self.keys), *ends)
         _softmax(rows, self.keys)[0]({_SRC: address, _DST: address})
         return address
 
 
-def attention(query: paddle.Tensor, key: paddle.Tensor, value: paddle.Tensor, heads: int) -> paddle.Tensor:
+def attention(
+    query: paddle.Tensor, key: paddle.Tensor, value: paddle.Tensor, heads: int, dropout: float = 0.0
+) -> paddle.Tensor:
     """Each query's mixture of the values, ``[B, Q, C]``, ``[B, K, C]``, ``[B, K, C]`` to ``[B, Q, C]``, head by head.
 
-    Scores are divided by the root of a head's channels.
+    Scores are divided by the root of a head's channels; each weight is dropped with the probability ``dropout``.
     """
-    return _Attention.apply(query * (1 / math.sqrt(query.shape[2] // heads)), key, value, heads)
+    if dropout:
+        value = value * (1 / (1 - dropout))  # what the weights that are kept are multiplied by
+    return _Attention.apply(query * (1 / math.sqrt(query.shape[2] // heads)), key, value, heads, Drops(dropout))
