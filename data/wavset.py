@@ -47,10 +47,10 @@ def build(cfg: Any, cache: str | Path | None = None, processes: int = 0) -> tupl
     collections = _collections(dset)
     tracks = {key: _tracks(collection, dset, cache) for key, collection in collections.items()}
     train, valid = _joined(tracks, dset)
+    roots = ", ".join(str(collection.index.root) for collection in collections.values())
     if not train:
-        raise UserError("there are no training songs: set dset.musdb or dset.wav")
+        raise UserError(f"{roots}: there are no training songs; put some into the folder `train`")
     if not valid:
-        roots = ", ".join(str(collection.index.root) for collection in collections.values())
         raise UserError(
             f"{roots}: there are no validation songs; run `python preprocess.py` on the data set, which draws some, "
             "or put songs into the folder `valid`"

@@ -47,6 +47,16 @@ class HybridConfig:
             check_branches(self, level, width)
             if level >= self.norm_starts and width % self.norm_groups:
                 raise UserError(f"the {width} channels of level {level} cannot be divided by norm_groups")
+        self._check_meeting()
+
+    def _check_meeting(self) -> None:
+        """Where the branches meet, the waveform's must have as many steps as the spectrogram has frames."""
+        meeting = [level for level, rows in enumerate(self.frequencies()) if 1 < rows <= self.kernel_size]
+        if self.hybrid and meeting and self.nfft // 4 != self.stride ** (meeting[0] + 1):
+            raise UserError(
+                f"nfft={self.nfft} does not go with stride={self.stride}: the branches meet in layer {meeting[0] + 1}, "
+                f"where they have as many steps only with nfft={4 * self.stride ** (meeting[0] + 1)}"
+            )
 
     def widths(self) -> list[int]:
         """Channels of the spectrogram's branch after each layer."""

@@ -225,6 +225,7 @@ def test_the_wiener_filter_shares_out_the_mixture():
         ({"cac": False, "wiener_iters": 1, "end_iters": 1, "audio_channels": 3}, "Wiener"),
         ({"channels": 6, "norm_groups": 4, "norm_starts": 0}, "norm_groups"),
         ({"nfft": 8, "stride": 16, "kernel_size": 2}, "depth"),
+        ({"nfft": 2048}, "only with nfft=4096"),
     ],
 )
 def test_impossible_options_are_refused(options, word):
