@@ -11,7 +11,7 @@ from tests.parity.cases_demucs import build, forward, train_l1
 from tests.parity.golden import Case
 
 
-def _options(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def options(name: str, given: dict[str, Any]) -> dict[str, Any]:
     """A case leaves out what the original class has as default; the released variants differ from it."""
     from models.registry import FAMILIES
 
@@ -20,7 +20,7 @@ def _options(name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _create(name: str) -> Callable[[Case], Any]:
-    return lambda case: build(name, _options(name, case.config), case)
+    return lambda case: build(name, options(name, case.config), case)
 
 
 def same_as(case: Case) -> dict[str, np.ndarray]:
@@ -36,7 +36,7 @@ def same_as(case: Case) -> dict[str, np.ndarray]:
         weights[name] = array
     for name in case.run["unused"]:
         del weights[name]
-    other = models.create("hdemucs", **_options("hdemucs", case.run["other_config"]))
+    other = models.create("hdemucs", **options("hdemucs", case.run["other_config"]))
     pretrained.load_reference_state(other, weights)
     theirs = forward(case, lambda _: other)["output"]
     return {"output": ours, "difference": np.abs(ours - theirs).max()}
