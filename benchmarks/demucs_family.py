@@ -1,8 +1,8 @@
 """Hybrid Transformer, hybrid and time-domain Demucs at their published sizes, beside the package ``demucs`` in PyTorch.
 
-Two units of work: separating a quarter of a minute of stereo music as ``apply_model`` does it (chunks, overlap 0.25, no shift),
-and one training step (forward, L1, backward, Adam) on one segment. Same weights, same threads; what both sides compute
-is compared before anything is timed.
+Two units of work: separating a quarter of a minute of stereo music as ``apply_model`` does it (chunks, overlap 0.25, no
+shift), and one training step (forward, L1, backward, Adam) on one segment. Same weights, same threads; what both sides
+compute is compared before anything is timed.
 """
 
 import argparse

@@ -8,6 +8,7 @@ was stopped. Without ``--dataset`` it makes synthetic songs.
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import shutil
@@ -99,6 +100,13 @@ def rows(network: str, untrained: dict, trained: dict) -> list[list[str]]:
     return lines
 
 
+def _networks(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in NETWORKS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(NETWORKS)}")
+    return names
+
+
 def main(arguments: list[str]) -> int:
     parser = Parser(prog="run_demucs_demo.py", description=(__doc__ or "").split("\n", 1)[0])
     text = "where everything is written (default: demo/demucs in the repository)"
@@ -106,7 +114,7 @@ def main(arguments: list[str]) -> int:
     text = "songs indexed by preprocess.py, with a test split (default: synthetic songs)"
     parser.add_argument("--dataset", type=Path, metavar="FOLDER", help=text)
     text = f"of {', '.join(NETWORKS)} (default: all)"
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NAME", help=text)
+    parser.add_argument("--networks", type=_networks, default=NETWORKS, metavar="A,B", help=text)
     text = "processes that train and evaluate (default: 1)"
     parser.add_argument("-npn", dest="processes", type=positive, default=1, metavar="N", help=text)
     text = "change a value of the training, such as epochs=20"
