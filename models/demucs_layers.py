@@ -52,17 +52,20 @@ class Conv1d(_Convolution):
 
 
 class ConvTranspose1d(_Convolution):
-    """``[B, C, N] -> [B, K, (N - 1)·stride + kernel - 2·padding]`` with weight ``[C, K, kernel]``, bias ``[K]``."""
+    """``[B, C, N] -> [B, K, (N - 1)·stride + kernel - 2·padding]`` with weight ``[C, K, kernel]``, bias ``[K]``.
+
+    A pass can leave out so many places more, ``cut``, at the beginning and the end.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True):
         super().__init__([inputs, outputs, kernel], outputs, bias)
         self.stride, self.padding = stride, padding
 
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+    def forward(self, x: paddle.Tensor, cut: tuple[int, int] = (0, 0)) -> paddle.Tensor:
         if onednn.usable(x):
-            ends = (0, 0, self.padding, self.padding)
+            ends = (0, 0, self.padding + cut[0], self.padding + cut[1])
             return onednn.conv2d_transpose(_row(x), _row(self.weight), self.bias, (1, self.stride), ends).squeeze(2)
-        return card.conv1d_transpose(x, self.weight, self.bias, self.stride, self.padding)
+        return trim(card.conv1d_transpose(x, self.weight, self.bias, self.stride, self.padding), *cut)
 
 
 def _row(x: paddle.Tensor) -> paddle.Tensor:
@@ -95,7 +98,10 @@ class Conv2d(_Convolution):
 
 
 class ConvTranspose2d(_Convolution):
-    """``[B, C, H, W] -> [B, K, H', W']`` with weight ``[C, K, h, w]``; sizes are given as (height, width)."""
+    """``[B, C, H, W] -> [B, K, H', W']`` with weight ``[C, K, h, w]``; sizes are given as (height, width).
+
+    A pass can leave out so many rows more, ``cut``, at the top and the bottom.
+    """
 
     def __init__(
         self,
@@ -109,10 +115,17 @@ class ConvTranspose2d(_Convolution):
         super().__init__([inputs, outputs, *kernel], outputs, bias)
         self.stride, self.padding = list(stride), list(padding)
 
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+    def forward(self, x: paddle.Tensor, cut: tuple[int, int] = (0, 0)) -> paddle.Tensor:
         if onednn.usable(x):
-            return onednn.conv2d_transpose(x, self.weight, self.bias, tuple(self.stride), _ends(self.padding))
-        return card.conv2d_transpose(x, self.weight, self.bias, self.stride, self.padding)
+            top, bottom, *sides = _ends(self.padding)
+            ends = (top + cut[0], bottom + cut[1], *sides)
+            return onednn.conv2d_transpose(x, self.weight, self.bias, tuple(self.stride), ends)
+        return trim(card.conv2d_transpose(x, self.weight, self.bias, self.stride, self.padding), *cut)
+
+
+def trim(x: paddle.Tensor, before: int, after: int) -> paddle.Tensor:
+    """``x`` without the ends of its third axis."""
+    return card.cut(x, 2, before, x.shape[2] - after) if before or after else x
 
 
 def _ends(padding: Sequence[int]) -> tuple[int, int, int, int]:
