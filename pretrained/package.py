@@ -148,8 +148,6 @@ def write_package(
     Raises:
         UserError: the network is not of the Demucs family, or the file cannot be written
     """
-    from safetensors.numpy import save_file
-
     klass = next((name for name, network in _NETWORKS.items() if network == _family(model)), None)
     if klass is None:
         raise UserError(f"{model.description.name} is not a network that packages are made of")
@@ -160,7 +158,7 @@ def write_package(
     facts = {"args": [], "kwargs": options, "training_args": training or {}, "metrics": metrics}
     metadata = {"klass": klass, **{name: json.dumps(_encoded(value)) for name, value in facts.items()}}
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata)
+        checkpoint.write_arrays(temporary, state, str(path), metadata)
     return checkpoint.weights_hash(state)
 
 

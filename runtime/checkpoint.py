@@ -31,10 +31,8 @@ def save(folder: str | os.PathLike, groups: Mapping[str, Mapping[str, np.ndarray
 
     ``groups``: name of a group → name of an array → array of any shape; ``state`` must be JSON (numpy numbers and
     arrays become numbers and lists) and have ``step``, which names the checkpoint. One of the same step is replaced.
-    Call it in one process only. Leftovers of killed saves are removed.
+    Call it in one process only. Leftovers of killed saves are removed. Raises `UserError` if the disk is full.
     """
-    from safetensors.numpy import save_file
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
@@ -43,8 +41,7 @@ def save(folder: str | os.PathLike, groups: Mapping[str, Mapping[str, np.ndarray
         files = {}
         for group, arrays in groups.items():
             path = temporary / f"{group}.safetensors"
-            # safetensors copies raw memory: only arrays in C order come out as they went in
-            save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
+            write_arrays(path, arrays, f"{path.name} to {folder}")
             files[path.name] = sha256(path)
         write_json(temporary / STATE, {"format": FORMAT, "saved_at": time.time(), **state, "sha256": files})
     return target
@@ -80,6 +77,20 @@ def read_state(folder: str | os.PathLike) -> dict:
     if state.get("format", 0) > FORMAT:
         raise UserError(f"{folder} was written by a newer version (format {state['format']}): update the program")
     return state
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], what: str, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file; ``what`` says in an error what was written where. `UserError` if the disk is full."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        # safetensors copies raw memory: only arrays in C order come out as they went in
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path, metadata)
+    except SafetensorError as error:  # what the system said is in it, but not as an OSError
+        raise UserError(f"cannot write {what} ({error}): free some space") from error
 
 
 def _read(path: Path, state: dict) -> dict[str, np.ndarray]:

@@ -70,6 +70,8 @@ def check(cfg: Any, processes: int = 1) -> None:
         raise UserError(f"weights={list(cfg.weights)}: one of them must be above 0")
     if cfg.quant.diffq and cfg.quant.qat:
         raise UserError("quant.diffq and quant.qat exclude each other: set one of them to null")
+    if cfg.model == "htdemucs" and not (cfg.test.split and cfg.valid_apply):
+        raise UserError("htdemucs hears no more at once than in training: leave test.split and valid_apply on")
     _check_batch(cfg, processes)
 
 

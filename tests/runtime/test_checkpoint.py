@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from runtime import checkpoint
 from runtime.errors import UserError
@@ -176,6 +177,19 @@ def test_killed_at_any_moment_the_latest_checkpoint_loads(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 30
+
+
+def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    last = save(tmp_path, 1)
+
+    def full(*_):
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.numpy, "save_file", full)
+        with pytest.raises(UserError, match=r"cannot write model\.safetensors to .*No space left.*free some space"):
+            save(tmp_path, 2)
+    assert checkpoint.latest(tmp_path) == last and os.listdir(last.parent) == [last.name]
 
 
 def test_the_state_is_plain_json(tmp_path):

@@ -234,6 +234,18 @@ def test_impossible_values_are_named(override, message):
         check(configuration(override))
 
 
+@pytest.mark.parametrize("override", ["test.split=false", "valid_apply=false"])
+def test_a_hybrid_transformer_is_judged_in_segments(override):
+    check(configuration(override))
+    with pytest.raises(UserError, match=r"leave test\.split and valid_apply on"):
+        check(configuration("model=htdemucs", override))
+
+
+def test_published_experiments_have_possible_values():
+    for argv in xp.published().values():
+        check(configuration(*argv), processes=4)
+
+
 def test_a_batch_is_shared_out_to_processes_in_whole_groups():
     check(configuration("batch_size=8"), processes=2)
     with pytest.raises(UserError, match="batch_size=8 cannot be shared out to 3 processes"):
