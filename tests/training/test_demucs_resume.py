@@ -57,14 +57,19 @@ class Interrupted(DemucsRecipe):
                 os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("quant", ["quant.diffq=1e-3", "quant.qat=6"])
-def test_stopped_in_steps_validation_and_test_it_equals_an_uninterrupted_run(songs, tmp_path, monkeypatch, quant):
+STOPS = (("loss", 2), ("loss", 1), ("measure", 3), ("loss", 2), ("test", 1))
+
+
+@pytest.mark.parametrize(("quant", "stops"), [("quant.diffq=1e-3", STOPS), ("quant.qat=6", STOPS[2:3])])
+def test_stopped_in_steps_validation_and_test_it_equals_an_uninterrupted_run(
+    songs, tmp_path, monkeypatch, quant, stops
+):
     options = (*EVERYTHING, "quant.diffq=null", quant, "epochs=2")
     whole, stopped = (experiment(songs, tmp_path / name, *options) for name in ("whole", "stopped"))
     assert train(whole) == 0
     with monkeypatch.context() as patch:
         patch.setattr(demucs, "DemucsRecipe", Interrupted)
-        for during, at in (("loss", 2), ("loss", 1), ("measure", 3), ("loss", 2), ("test", 1)):
+        for during, at in stops:
             Interrupted.during, Interrupted.at, Interrupted.done = during, at, 0
             assert train(stopped) == requeue_status()
     assert train(stopped) == 0
