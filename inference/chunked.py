@@ -25,6 +25,7 @@ class WaveNetwork:
         segment: natural length of a chunk, samples; a bag may choose another than the network's own
         valid_length: samples of a chunk -> samples to give the network
         fixed_length: whether it takes no more than ``segment`` samples
+        fills_segments: whether chunks of a segment that was asked for are all brought to its length
         name: for messages
     """
 
@@ -35,6 +36,7 @@ class WaveNetwork:
     segment: int
     valid_length: Callable[[int], int]
     fixed_length: bool = False
+    fills_segments: bool = False
     name: str = "the network"
 
     @classmethod
@@ -43,8 +45,9 @@ class WaveNetwork:
         facts = model.description
         own = seconds is None or seconds == facts.segment / facts.sample_rate
         segment = facts.segment if own else int(facts.sample_rate * seconds)
-        rest = (facts.channels, facts.sample_rate, segment, model.valid_length, facts.fixed_length, facts.name)
-        return cls(run, len(facts.sources), *rest)
+        sizes = (facts.channels, facts.sample_rate, segment, model.valid_length)
+        fills = getattr(model, "fills_segments", False)
+        return cls(run, len(facts.sources), *sizes, facts.fixed_length, fills, facts.name)
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ class Splitting:
     def chunking(self, network: WaveNetwork) -> Chunking:
         """The same for one network."""
         size = self.size(network)
-        whole = network.fixed_length and self.segment is not None  # such chunks are all brought to the segment's length
-        valid_length = (lambda _: size) if whole else network.valid_length
+        filled = network.fills_segments and self.segment is not None
+        valid_length = (lambda _: size) if filled else network.valid_length
         return Chunking(size if self.split else None, valid_length, self.overlap, self.power, self.batch, self.jobs)
 
 

@@ -181,7 +181,11 @@ def group_norm(
     ``[B, C, ...]`` with at least one axis after the channels; ``weight`` and ``bias`` ``[C]``.
     """
     if not holds(x):
-        flat = x.flatten(2)  # Paddle knows the layouts of a few ranks only
+        # the kernel takes the square of the mean from the mean of the squares: nothing of the variance of groups that
+        # are almost constant, as silence makes them, would be left. The gradient does not depend on the offset
+        members = x.reshape([0, groups, -1])
+        centred = (members - members.mean(2, keepdim=True).detach()).reshape(x.shape)
+        flat = centred.flatten(2)  # Paddle knows the layouts of a few ranks only
         return F.group_norm(flat, groups, epsilon, weight, bias, data_format="NCL").reshape(x.shape)
     flat = x.reshape([x.shape[0] * groups, -1])
     y = F.layer_norm(flat, flat.shape[1:], epsilon=epsilon).reshape(x.shape)  # one kernel for mean, variance and ratio

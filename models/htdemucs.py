@@ -31,6 +31,8 @@ class HTDemucs(HybridNetwork):
         UserError: an option out of range
     """
 
+    fills_segments = True  # a chunked run at a length of its own gives this class, and no other, full segments only
+
     def __init__(self, sources: Sequence[str], **options: Any):
         super().__init__()
         self._build(HTDemucsConfig(tuple(sources), **options), "htdemucs")

@@ -18,7 +18,11 @@ def close(one, other):
     np.testing.assert_allclose(one, other, rtol=0, atol=3e-6)
 
 
-@pytest.mark.parametrize("model", [FakeWave(), FakeWave(unit=64), FakeWave(fixed=True)], ids=["any", "unit", "fixed"])
+@pytest.mark.parametrize(
+    "model",
+    [FakeWave(), FakeWave(unit=64), FakeWave(fixed=True), FakeWave(fills=True)],
+    ids=["any", "unit", "fixed", "fills"],
+)
 @pytest.mark.parametrize(
     "options",
     [{}, {"overlap": 0.0}, {"overlap": 0.77, "transition_power": 2.0}, {"segment": 0.123, "overlap": 0.1}],

@@ -11,15 +11,16 @@ from models import Description
 class FakeWave:
     """Two stems, 1 kHz, stereo, chunks of 0.4 s; every estimate depends on the whole input.
 
-    ``unit`` is what lengths are rounded up to; ``fixed`` makes it a network that takes no more than its segment.
+    ``unit`` is what lengths are rounded up to; ``fixed`` makes it a network that takes no more than its segment,
+    ``fills`` (or ``fixed``) one whose chunks are brought to the length that was asked for.
     """
 
-    def __init__(self, unit=1, fixed=False, gain=1.0, rate=1000, segment=0.4, name="fake"):
+    def __init__(self, unit=1, fixed=False, gain=1.0, rate=1000, segment=0.4, name="fake", fills=False):
         size = int(rate * segment)
         self.description = Description(
             name, ("vocals", "rest"), rate, 2, "waveform", size, 0, {"segment": segment}, fixed_length=fixed
         )
-        self.unit, self.gain = unit, gain
+        self.unit, self.gain, self.fills_segments = unit, gain, fixed or fills
         self.training = False
         self.lengths = []
 
@@ -75,7 +76,7 @@ def plainly(model, mix, delay=0, split=True, overlap=0.25, power=1.0, segment=No
     triangle = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)) / -(-size // 2)
     for start in range(0, length, hop):
         count = min(size, length - start)
-        target = int(segment * facts.sample_rate) if segment and facts.fixed_length else model.valid_length(count)
+        target = int(segment * facts.sample_rate) if segment and model.fills_segments else model.valid_length(count)
         begin = margin - delay + start - (target - count) // 2
         estimate = model.compute(padded[..., begin : begin + target])
         inside = (target - count) // 2

@@ -5,7 +5,7 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
-from models.layers import BatchNorm, SameConv2D, SameConv2DTranspose, activation, he_uniform_, same_padding
+from models.layers import BatchNorm, GroupNorm, SameConv2D, SameConv2DTranspose, activation, he_uniform_, same_padding
 
 
 @pytest.fixture
@@ -120,3 +120,11 @@ def test_initial_weights_have_the_bounds_of_keras():
         assert 0.98 * limit < np.abs(weight).max() <= limit
         assert abs(weight.mean()) < 0.02 * limit
         assert not layer.bias.numpy().any()
+
+
+def test_group_norm_of_almost_constant_groups(tensor):
+    x = (10 + 0.03 * tensor(2, 4, 500)).numpy()
+    groups = x.astype(np.float64).reshape(2, 2, -1)
+    spread = np.sqrt(groups.var(axis=2, keepdims=True) + 1e-5)
+    expected = ((groups - groups.mean(axis=2, keepdims=True)) / spread).reshape(x.shape)
+    np.testing.assert_allclose(GroupNorm(2, 4)(paddle.to_tensor(x)), expected, atol=1e-5)
