@@ -55,6 +55,9 @@ class Demucs(nn.Layer):
         name: registry name
     """
 
+    # before there were norms, a level had one layer less: weights of the second generation are numbered so
+    former_names = ((r"((?:en|de)coder\.\d+)\.2\.(weight|bias)", r"\1.3.\2"),)
+
     def __init__(self, config: DemucsConfig, name: str = "demucs"):
         super().__init__()
         self.config, self.description = config, config.describe(name)

@@ -166,6 +166,8 @@ class Found:
 def locate(name: str, repo: str | Path | None = None, offline: bool = False, say: Callable[[str], None] = log) -> Found:
     """The packages behind a name, verified by the checksums in their names; arguments and errors as of `get_model`."""
     bags, singles = contents(repo)
+    if not bags and not singles:
+        raise UserError(f"{repo} holds neither packages ({', '.join(SUFFIXES)}) nor bags (.yaml)")
     if name not in bags and name not in singles:
         where = f" in {repo}" if repo is not None else ""
         raise UserError(f"there is no model {name}{where}: {did_you_mean(name, [*bags, *singles])}")

@@ -69,7 +69,10 @@ def to_ours(model: Any, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.
     links = {link.theirs: link for link in names.links(model)}
     spelling = {link.ours: link.theirs for link in links.values()}
     ours = {}
-    for name, array in arrays.items():
+    for given, array in arrays.items():
+        name = given
+        if given not in links and (now := names.current(model, given)) in links and now not in arrays:
+            name = now
         if name in links:
             ours[links[name].ours] = links[name].to_ours(array)
         else:

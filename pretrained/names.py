@@ -93,3 +93,11 @@ def links(model: Any) -> list[Link]:
     if isinstance(model.config, SpleeterConfig):
         return list(spleeter(model.config))
     return list(torch_links(model))
+
+
+def current(model: Any, name: str) -> str:
+    """The reference's name of a tensor today, where earlier versions of it had another (``former_names``)."""
+    for pattern, replacement in getattr(model, "former_names", ()):
+        if match := re.fullmatch(pattern, name):
+            return match.expand(replacement)
+    return name

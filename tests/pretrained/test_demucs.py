@@ -1,6 +1,7 @@
 """Packages, bags and published names of the Demucs family."""
 
 import hashlib
+import re
 
 import numpy as np
 import pytest
@@ -242,3 +243,17 @@ def test_the_command_lists_and_fetches(capsys, tmp_path):
         main(["download", "htdemucs_ft", "--offline", "--root", str(tmp_path)])
     with pytest.raises(UserError, match="DEMUCS_URL"):
         main(["download", "htdemucs", "--url", "file:///nowhere"])
+
+
+def test_weights_of_the_second_generation_are_numbered_without_norms(tmp_path):
+    options = {**SMALL, "dconv_mode": 0, "lstm_layers": 2, "gelu": False, "norm_starts": 9, "normalize": False}
+    state = pretrained.reference_state(models.create("demucs", sources=SOURCES, **options))
+    moved = {re.sub(r"^((?:en|de)coder\.\d)\.3\.", r"\1.2.", name): array for name, array in state.items()}
+    assert moved.keys() != state.keys()
+    save(package(KLASS, moved, sources=SOURCES, **options), tmp_path / "x.th")
+    assert _same(read_package(tmp_path / "x.th").build(), state)
+
+
+def test_an_empty_repository_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"holds neither packages \(.th, .safetensors\) nor bags"):
+        demucs.locate("htdemucs", tmp_path)
