@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 
 from data.demucs_augment import Augmentation, augment, batch_generator
 from models.tensors import tensors
-from pretrained import demucs
 from pretrained import demucs as published
 from runtime import checkpoint, console
 from runtime.device import Device
@@ -222,8 +221,8 @@ def _continued(cfg: Any, model: paddle.nn.Layer, optimizer: paddle.optimizer.Opt
     other = folder.parent / str(cfg.continue_from)
     source = checkpoint.best(other) if cfg.continue_best else checkpoint.latest(other)
     if source is None:
-        published = str(cfg.continue_from) in demucs.signatures()
-        instead = f", or begin with its published weights: continue_pretrained={cfg.continue_from}" if published else ""
+        known = str(cfg.continue_from) in published.signatures()
+        instead = f", or begin with its published weights: continue_pretrained={cfg.continue_from}" if known else ""
         raise UserError(f"continue_from={cfg.continue_from}: {other} has no checkpoint; train it first{instead}")
     groups, state = checkpoint.load(source)
     _take(model, groups["model"] | groups.get("quantiser", {}), str(source), strict=False)

@@ -158,8 +158,10 @@ def test_continuing_from_another_experiment(songs, tmp_path):
         power = next(name for name in begun["optimizer"] if "beta1_pow" in name)
         expected = outcome(first)[0]["optimizer"][power] * 0.9**3 if "continue_opt=true" in options else 0.9**4
         assert begun["optimizer"][power] == pytest.approx(expected, rel=1e-5)
-    with pytest.raises(UserError, match="continue_pretrained=00000000"):
+    with pytest.raises(UserError, match=r"continue_from=00000000: .* train it first$"):
         train(experiment(songs, tmp_path, "continue_from=00000000"))
+    with pytest.raises(UserError, match="or begin with its published weights: continue_pretrained=955717e8"):
+        train(experiment(songs, tmp_path, "continue_from=955717e8"))
     with pytest.raises(UserError, match="of another network"):
         train(experiment(songs, tmp_path, f"continue_from={first.signature}", "demucs.channels=8"))
 
