@@ -79,14 +79,18 @@ def compose(overrides: Sequence[str] = (), configs: Path = CONFIGS) -> Experimen
     changed = [
         [key, value] for key, value in leaves(OmegaConf.to_container(cfg, resolve=True)) if value != defaults[key]
     ]
-    excluded = (*base.dora.exclude, *_ALWAYS_EXCLUDED)
-    delta = [
-        [key, value]
-        for key, value in [*map(list, chosen), *changed]
-        if not any(fnmatch(key, pattern) for pattern in excluded)
-    ]
+    delta = [[key, value] for key, value in [*map(list, chosen), *changed] if _counts(key, base)]
     name = signature(delta)
     return Experiment(name, argv, delta, cfg, Path(cfg.dora.dir) / "xps" / name)
+
+
+def counted(experiment: Experiment) -> list[str]:
+    """Those of the overrides whose keys make signatures."""
+    return [text for text in experiment.argv if _counts(text.partition("=")[0].strip(), experiment.cfg)]
+
+
+def _counts(key: str, cfg: DictConfig) -> bool:
+    return not any(fnmatch(key, pattern) for pattern in (*cfg.dora.exclude, *_ALWAYS_EXCLUDED))
 
 
 def signature(delta: Sequence[Sequence[Any]]) -> str:

@@ -14,7 +14,7 @@ from runtime import checkpoint
 from runtime.atomic import atomic_write
 from runtime.errors import UserError
 from runtime.files import require_writable
-from training.xp import ARGV, Experiment
+from training.xp import ARGV, Experiment, counted
 
 HISTORY = "history.jsonl"  # one line an epoch
 LOG = "train.log"  # what the first process said, of all sessions
@@ -23,11 +23,13 @@ LOG = "train.log"  # what the first process said, of all sessions
 def initialise(experiment: Experiment) -> Path:
     """Make the folder and note the overrides there, so that the signature is known from now on; returns the folder.
 
+    Only those that make the signature are noted: a look with ``flag=debug`` must not follow the experiment for ever.
+
     Raises:
         UserError: the folder cannot be written
     """
     folder = require_writable(experiment.folder)
-    path, text = folder / ARGV, json.dumps(experiment.argv)
+    path, text = folder / ARGV, json.dumps(counted(experiment))
     if not path.is_file() or path.read_text("utf-8") != text:
         with atomic_write(path, "w") as handle:
             handle.write(text)

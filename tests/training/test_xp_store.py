@@ -34,6 +34,13 @@ def test_states_of_an_experiment(experiment):
         xp_store.history(experiment)
 
 
+def test_a_look_at_an_experiment_does_not_follow_it(tmp_path):
+    look = xp.compose(["epochs=2", "flag=debug", "misc.show=true", f"dora.dir={tmp_path}"])
+    xp_store.initialise(look)
+    again = xp.load(look.signature, [f"dora.dir={tmp_path}"])
+    assert (again.cfg.epochs, again.cfg.flag, again.cfg.misc.show) == (2, None, False)
+
+
 def test_what_is_said_goes_into_the_log(experiment, capsys):
     with pytest.raises(UserError, match="no log yet"):
         xp_store.latest_log(experiment)
