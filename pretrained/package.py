@@ -34,7 +34,9 @@ _NETWORKS = {
     "demucs.hdemucs.HDemucs": "hdemucs",
     "demucs.wdemucs.WDemucs": "hdemucs",
     "demucs.htdemucs.HTDemucs": "htdemucs",
+    "demucs.train.TorchHDemucsWrapper": "torch_hdemucs",
 }
+_WRAPPED = {"torch_hdemucs": "torch_hdemucs."}  # what the original's wrapper puts before the names of the tensors
 _MAY_DIFFER = ("seed",)  # options of ours that are not the original's
 
 
@@ -92,7 +94,8 @@ class Package:
     def arrays(self, model: Any) -> dict[str, np.ndarray]:
         """The weights under their reference names, unpacked; ``model`` says which tensor a packed one is."""
         if not diffq.is_packed(self.state):
-            return dict(self.state)
+            prefix = _WRAPPED.get(self.network, "")
+            return {name.removeprefix(prefix): array for name, array in self.state.items()}
         tensors = model.state_dict()
         shapes = {}
         for link in links(model):
@@ -151,7 +154,10 @@ def write_package(
     klass = next((name for name, network in _NETWORKS.items() if network == _family(model)), None)
     if klass is None:
         raise UserError(f"{model.description.name} is not a network that packages are made of")
-    state = {name: array.astype(np.float16) if half else array for name, array in reference_state(model).items()}
+    prefix = _WRAPPED.get(_NETWORKS[klass], "")
+    state = {
+        prefix + name: array.astype(np.float16) if half else array for name, array in reference_state(model).items()
+    }
     options = {name: value for name, value in asdict(model.config).items() if name not in _MAY_DIFFER}
     if isinstance(options.get("segment"), str):  # 39/5, exactly
         options["segment"] = Fraction(options["segment"])

@@ -116,6 +116,15 @@ def test_what_is_written_can_be_read(tmp_path, network):
     assert pretrained.load_weights(models.create("demucs", sources=SOURCES, **SMALL), path).kind == "package"
 
 
+def test_the_hybrid_network_of_torchaudio_in_its_wrapper(tmp_path):
+    model = models.create("torch_hdemucs", channels=4, depth=5, nfft=1024, segment=2)
+    write_package(tmp_path / "x.safetensors", model, half=False)
+    found = read_package(tmp_path / "x.safetensors")
+    assert found.network == "torch_hdemucs"
+    assert all(name.startswith("torch_hdemucs.") for name in found.state)
+    assert _same(found.build(), pretrained.reference_state(model))
+
+
 def test_files_that_are_no_packages_are_named(tmp_path, network):
     cases = {
         "empty.th": ({"state": {}}, "does not say which network"),
