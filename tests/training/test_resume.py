@@ -115,8 +115,8 @@ def now(path):
 
 save_file, rename, rotate = safetensors.numpy.save_file, os.rename, runtime.checkpoint.rotate
 
-def cut_short(arrays, path):
-    save_file(arrays, path)
+def cut_short(arrays, path, *more):
+    save_file(arrays, path, *more)
     if now_writing[0]:
         with open(path, "r+b") as handle:
             handle.truncate(path.stat().st_size // 2)
