@@ -165,6 +165,8 @@ def _restore_signals(paddle: ModuleType) -> None:
     if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
+            # Paddle takes a call of the system that a signal cut short for a broken connection
+            signal.siginterrupt(number, False)
 
 
 # ------------------------------------------------------------------------------------------------- what is there

@@ -41,6 +41,9 @@ class StopRequests:
         requeue_status()  # a wrong one is said before the work, not after it
         for number in (*REQUEUE, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
+            # Paddle takes a call of the system that a signal cut short for a broken connection (and blocking signals
+            # around its calls sends them to its thread that serves the other processes, with the same effect)
+            signal.siginterrupt(number, False)
         return self
 
     def __exit__(self, _kind: object, exception: BaseException | None, _trace: object) -> None:
