@@ -83,7 +83,8 @@ def main(arguments: list[str]) -> int:
     try:
         for name in names:
             print(f"measuring {name} …", flush=True)
-            rows += [row.cells() for row in importlib.import_module(f"benchmarks.{name}").measure(options.quick)]
+            for row in importlib.import_module(f"benchmarks.{name}").measure(options.quick):
+                rows.append(row.cells())
     finally:  # what was measured is shown whatever happens to the rest
         print(f"\n{table(rows, HEADER)}")
         if options.json:

@@ -7,7 +7,7 @@ compute is compared before anything is timed.
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -131,17 +131,16 @@ def _once(output: Path, separate: Callable[[], np.ndarray]) -> Callable[[], None
     return unit
 
 
-def measure(quick: bool = False) -> list[Row]:
+def measure(quick: bool = False) -> Iterator[Row]:
     """Two rows a network, with the peak memory of both processes in the note."""
-    rows, runs = [], 3 if quick else 5
+    runs = 3 if quick else 5
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for network in NETWORKS:
             state = weights.write(network, folder / f"{network}.npz")
             for unit in ("separate", "train"):
                 seconds = (QUICK if quick else SECONDS)[unit]
-                rows.append(_row(folder, state, network, unit, seconds, runs))
-    return rows
+                yield _row(folder, state, network, unit, seconds, runs)
 
 
 def _row(folder: Path, state: Path, network: str, unit: str, seconds: float, runs: int) -> Row:
