@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import shutil
 import subprocess
 import sys
 import time
@@ -123,7 +122,6 @@ def main(arguments: list[str]) -> int:
     if options.dataset and not (options.dataset / "index.jsonl").is_file():
         raise UserError(f"{options.dataset} has no index.jsonl: run preprocess.py --dataset {options.dataset} first")
     demo = Demo(options.folder, options.dataset, options.processes, options.overrides)
-    shutil.rmtree(ROOT / demo.models, ignore_errors=True)
     demo.songs()
     lines, notes = [], []
     for network in options.networks:
