@@ -38,6 +38,11 @@ _DTYPES = {
 _PROJECTS = ("demucs", "diffq", "dora", "julius", "omegaconf", "torchaudio", "typing")  # classes that may be mentioned
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_UNSOUND = (  # what a damaged or hostile file makes of the readers of pickles and archives
+    *(pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, KeyError, IndexError, AttributeError),
+    *(TypeError, OverflowError, MemoryError),
+    NotImplementedError,  # zipfile: a way of packing that it does not know
+)
 
 
 class Mention:
@@ -84,12 +89,7 @@ def load(path: str | Path) -> Any:
         raise UserError(f"{path} is refused: {failure}") from failure
     except UserError as failure:
         raise UserError(f"{path}: {failure}") from failure
-    except IsADirectoryError:
-        raise
-    except (
-        *(pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, KeyError, IndexError, AttributeError),
-        *(TypeError, OverflowError, MemoryError, UnicodeDecodeError, NotImplementedError),
-    ) as failure:
+    except _UNSOUND as failure:
         raise UserError(f"{path} is no sound PyTorch file: {failure or type(failure).__name__}") from failure
 
 
