@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import paddle
 
 from models import card
@@ -10,30 +9,6 @@ from models.spectrum import STFT
 
 _WINDOW = 300  # frames that share the statistics of a Wiener filter
 _SCALE, _FLOOR = 10.0, 1e-10  # of open-unmix: what a large mixture is divided by, and the energy that is always there
-
-
-class _STFT(STFT):
-    """The same in programs to be exported, where Paddle's own pair asks its window for a length that it has not."""
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        if paddle.in_dynamic_mode():
-            return super().forward(x)
-        frames = paddle.signal.frame(x.reshape([-1, x.shape[-1]]), self.size, self.hop)  # [R, size, T]
-        z = paddle.fft.rfft(frames * paddle.to_tensor(self.window).unsqueeze(1), axis=1, norm="ortho")
-        return paddle.stack([z.real(), z.imag()], axis=1).reshape([*x.shape[:-1], 2, self.size // 2 + 1, -1])
-
-    def inverse(self, spectrum: paddle.Tensor, length: int | None = None) -> paddle.Tensor:
-        if paddle.in_dynamic_mode():
-            return super().inverse(spectrum, length)
-        frames, first = spectrum.shape[-1], self.size // 2
-        flat = spectrum.reshape([-1, *spectrum.shape[-3:]])
-        parts = paddle.fft.irfft(paddle.complex(flat[:, 0], flat[:, 1]), axis=1, norm="ortho")
-        x = paddle.signal.overlap_add(parts * paddle.to_tensor(self.window).unsqueeze(1), self.hop)
-        weight = np.zeros((frames - 1) * self.hop + self.size)
-        for frame in range(frames):
-            weight[frame * self.hop : frame * self.hop + self.size] += np.square(self.window)
-        share = paddle.to_tensor((1 / weight[first : first + length]).astype(np.float32))
-        return (card.cut(x, 1, first, first + length) * share).reshape([*spectrum.shape[:-3], length])
 
 
 class Spectrogram:
@@ -51,8 +26,8 @@ class Spectrogram:
     def __init__(self, nfft: int, hybrid: bool = True, old: bool = False, short: str = "both"):
         self.nfft, self.hop, self.hybrid, self.old, self.short = nfft, nfft // 4, hybrid, old, short
         self.margin = self.hop // 2 * 3
-        self.analysis = _STFT(nfft, self.hop, center=False, normalized=True)
-        self.synthesis = _STFT(nfft, self.hop, normalized=True)
+        self.analysis = STFT(nfft, self.hop, center=False, normalized=True)
+        self.synthesis = STFT(nfft, self.hop, normalized=True)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """``[..., N] -> [..., 2, nfft / 2, frames]``; ⌈N / hop⌉ frames where hybrid."""

@@ -24,6 +24,9 @@ from models import card
 class STFT:
     """The short-time Fourier transform of real signals, as ``torch.stft`` defines it, and its inverse.
 
+    In a program that is being exported all shapes must be known. Paddle's own pair asks its window there for a length
+    that it does not have, so frames are cut, transformed and added up one step after the other, as on a card.
+
     Args:
         size: samples of a frame; a size without divisors near its root costs more on a card
         hop: samples between the beginnings of frames, at most ``size``
@@ -52,16 +55,15 @@ class STFT:
         flat = x.reshape([-1, x.shape[-1]])
         if self.center:
             flat = card.pad(flat, self.size // 2, self.size // 2, mode=self.pad_mode)
-        if card.holds(x):
-            frames = cut_frames(flat, self.size, self.hop) * self._tensor(self.window * self._scale, x)
-            with paddle.amp.auto_cast(False):  # which would compute products of matrices in float16
-                spectrum = _transform(frames)
-        else:
+        if paddle.in_dynamic_mode() and not card.holds(x):
             window = paddle.to_tensor(self.window)
             whole = paddle.signal.stft(
                 flat, self.size, self.hop, window=window, center=False, normalized=self.normalized
             )
             spectrum = paddle.stack([whole.real(), whole.imag()], axis=1)
+        else:
+            frames = cut_frames(flat, self.size, self.hop) * self._tensor(self.window * self._scale, x)
+            spectrum = _transform(frames)
         return spectrum.reshape([*x.shape[:-1], *spectrum.shape[1:]])
 
     def inverse(self, spectrum: paddle.Tensor, length: int | None = None) -> paddle.Tensor:
@@ -74,11 +76,7 @@ class STFT:
             ValueError: the windows leave a gap
         """
         flat = spectrum.reshape([-1, *spectrum.shape[-3:]])
-        if card.holds(spectrum):
-            with paddle.amp.auto_cast(False):
-                frames = _inverse_transform(flat, self.size)
-            x = self._add_up(frames, length)
-        else:
+        if paddle.in_dynamic_mode() and not card.holds(spectrum):
             x = paddle.signal.istft(
                 paddle.complex(flat[:, 0], flat[:, 1]),
                 self.size,
@@ -88,6 +86,8 @@ class STFT:
                 normalized=self.normalized,
                 length=length,
             )
+        else:
+            x = self._add_up(_inverse_transform(flat, self.size), length)
         return x.reshape([*spectrum.shape[:-3], x.shape[-1]])
 
     @property
@@ -110,7 +110,8 @@ class STFT:
 
     @staticmethod
     def _tensor(values: np.ndarray, like: paddle.Tensor) -> paddle.Tensor:
-        return paddle.to_tensor(values.astype(np.float32), place=like.place)
+        values = values.astype(np.float32)
+        return paddle.to_tensor(values, place=like.place) if paddle.in_dynamic_mode() else paddle.to_tensor(values)
 
 
 # -------------------------------------------------------------------------------------------------------------- frames
@@ -142,7 +143,23 @@ def add_frames(frames: paddle.Tensor, hop: int) -> paddle.Tensor:
 
 
 def _transform(frames: paddle.Tensor) -> paddle.Tensor:
-    """``[R, T, size] -> [R, 2, size // 2 + 1, T]``."""
+    """``[R, T, size] -> [R, 2, size // 2 + 1, T]``: on a card by its matrices, in a program by Paddle's operator."""
+    if card.holds(frames):
+        with paddle.amp.auto_cast(False):  # which would compute products of matrices in float16
+            return _product_with_matrices(frames)
+    whole = paddle.fft.rfft(frames)
+    return paddle.stack([whole.real(), whole.imag()], axis=1).transpose([0, 1, 3, 2])
+
+
+def _inverse_transform(spectrum: paddle.Tensor, size: int) -> paddle.Tensor:
+    """``[R, 2, size // 2 + 1, T] -> [R, T, size]``, in the same ways."""
+    if card.holds(spectrum):
+        with paddle.amp.auto_cast(False):
+            return _product_with_inverses(spectrum, size)
+    return paddle.fft.irfft(paddle.complex(spectrum[:, 0], spectrum[:, 1]).transpose([0, 2, 1]), size)
+
+
+def _product_with_matrices(frames: paddle.Tensor) -> paddle.Tensor:
     rows, count, size = frames.shape
     n1, n2 = factors(size)
     columns, along, _ = _matrices_for(frames, size)
@@ -153,8 +170,7 @@ def _transform(frames: paddle.Tensor) -> paddle.Tensor:
     return card.cut(y.reshape([rows, 2, -1, count]), 2, 0, size // 2 + 1)
 
 
-def _inverse_transform(spectrum: paddle.Tensor, size: int) -> paddle.Tensor:
-    """``[R, 2, size // 2 + 1, T] -> [R, T, size]``."""
+def _product_with_inverses(spectrum: paddle.Tensor, size: int) -> paddle.Tensor:
     rows, _, bins, count = spectrum.shape
     n1, n2 = factors(size)
     columns, _, along = _matrices_for(spectrum, size)

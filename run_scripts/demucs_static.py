@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,23 +83,5 @@ def _save(model: Any, shape: list[int], folder: Path) -> None:
     spec = paddle.static.InputSpec(shape, "float32", "mix")
     program = Program()
     program.eval()
-    with _traceable_spectra(model), hushed():
+    with hushed():
         paddle.jit.save(program, str(folder / Path(PROGRAM).stem), input_spec=[spec])
-
-
-@contextmanager
-def _traceable_spectra(model: Any) -> Iterator[None]:
-    """Within the block the spectrograms of a network are computed in a way that Paddle can trace."""
-    from models.hdemucs_spectrum import Spectrogram
-    from run_scripts.demucs_traced import TracedSTFT
-
-    values = (value for layer in model.sublayers(include_self=True) for value in vars(layer).values())
-    found = [value for value in values if isinstance(value, Spectrogram)]
-    before = [(each.analysis, each.synthesis) for each in found]
-    try:
-        for each in found:
-            each.analysis, each.synthesis = TracedSTFT.of(each.analysis), TracedSTFT.of(each.synthesis)
-        yield
-    finally:
-        for each, (analysis, synthesis) in zip(found, before, strict=True):
-            each.analysis, each.synthesis = analysis, synthesis
