@@ -20,6 +20,8 @@ class Description:
         context: samples at each edge of a chunk that a chunked run must discard
         config: constructor arguments that rebuild the network (read-only)
         fixed_length: whether the network works best on inputs of exactly ``segment`` samples and takes none longer
+        hop: samples from one chunk to the next, for networks that separate overlapping chunks of a stream, each at its
+            own level; 0 for those that hear a song at the level of the whole song
     """
 
     name: str
@@ -31,6 +33,7 @@ class Description:
     context: int
     config: Mapping[str, Any] = field(hash=False)
     fixed_length: bool = False
+    hop: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", MappingProxyType(dict(self.config)))
