@@ -5,8 +5,6 @@ Bottou, Bach: "Music Source Separation in the Waveform Domain", 2019; layer by l
 facebookresearch/demucs 4.
 """
 
-import math
-
 import paddle
 from paddle import nn
 
@@ -14,7 +12,7 @@ from models import card
 from models.demucs_blocks import BLSTM, GELU, GLU, Conv1d, ConvTranspose1d, DConv, rescale_module, torch_init_
 from models.demucs_config import DemucsConfig
 from models.demucs_resample import downsample2, upsample2
-from models.layers import GroupNorm
+from models.layers import GroupNorm, total
 
 
 def center_trim(x: paddle.Tensor, length: int) -> paddle.Tensor:
@@ -32,17 +30,9 @@ def center_trim(x: paddle.Tensor, length: int) -> paddle.Tensor:
 def loudness(mix: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
     """Mean and deviation of the mono version of ``[B, C, N]``, each ``[B, 1, 1]``; the deviation of one sample is 0."""
     mono, samples = mix.mean(axis=1, keepdim=True), mix.shape[2]
-    mean = _total(mono) * (1 / samples)
+    mean = total(mono) * (1 / samples)
     away = mono - mean
-    return mean, paddle.sqrt(_total(away * away) * (1 / max(samples - 1, 1)))
-
-
-def _total(x: paddle.Tensor) -> paddle.Tensor:
-    """Sum over the last axis of ``[B, 1, N]``, block by block: float32 loses three digits in a million additions."""
-    samples = x.shape[2]
-    size = math.isqrt(samples - 1) + 1
-    blocks = card.pad(x, 0, -samples % size).reshape([0, 1, -1, size])
-    return blocks.sum(axis=3).sum(axis=2, keepdim=True)
+    return mean, paddle.sqrt(total(away * away) * (1 / max(samples - 1, 1)))
 
 
 class Demucs(nn.Layer):
@@ -72,11 +62,6 @@ class Demucs(nn.Layer):
         torch_init_(self, config.seed)
         if config.rescale:
             rescale_module(self, config.rescale)
-
-    @classmethod
-    def from_config(cls, config: DemucsConfig, name: str = "demucs") -> "Demucs":
-        """Builds from checked options, under a registry name."""
-        return cls(config, name)
 
     def valid_length(self, length: int) -> int:
         """The least number of samples, at least ``length``, that the strides divide without a rest."""

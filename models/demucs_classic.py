@@ -79,14 +79,6 @@ class DemucsV1(_Classic):
         name: registry name
     """
 
-    def __init__(self, config: DemucsV1Config, name: str = "demucs_v1"):
-        super().__init__(config, name)
-
-    @classmethod
-    def from_config(cls, config: DemucsV1Config, name: str = "demucs_v1") -> "DemucsV1":
-        """Builds from checked options, under a registry name."""
-        return cls(config, name)
-
     def valid_length(self, length: int) -> int:
         """How many samples give at least ``length``, and leave no rest to the strides."""
         config = self.config
@@ -123,14 +115,6 @@ class DemucsV2(_Classic):
         config: see :class:`models.demucs_config.DemucsV2Config`
         name: registry name
     """
-
-    def __init__(self, config: DemucsV2Config, name: str = "demucs_v2"):
-        super().__init__(config, name)
-
-    @classmethod
-    def from_config(cls, config: DemucsV2Config, name: str = "demucs_v2") -> "DemucsV2":
-        """Builds from checked options, under a registry name."""
-        return cls(config, name)
 
     def valid_length(self, length: int) -> int:
         """How many samples give at least ``length``, and leave no rest to the strides."""

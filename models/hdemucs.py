@@ -4,11 +4,7 @@ Défossez: "Hybrid Spectrogram and Waveform Source Separation", ISMIR 2021 MDX w
 facebookresearch/demucs 4 and, under its names, as in torchaudio 2.
 """
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
-
 import paddle
-from paddle import nn
 
 from models.demucs_blocks import torch_init_
 from models.hdemucs_config import HDemucsConfig, TorchHDemucsConfig
@@ -19,28 +15,12 @@ class HDemucs(HybridNetwork):
     """Waveforms of every source: ``[B, C, N] -> [B, S, C, N]``, any length.
 
     Args:
-        sources: stems in the order of the source axis
-        options: see :class:`models.hdemucs_config.HDemucsConfig`
-
-    Raises:
-        UserError: an option out of range
+        config: see :class:`models.hdemucs_config.HDemucsConfig`
+        name: registry name
     """
 
-    CONFIG: ClassVar[type] = HDemucsConfig
-
-    def __init__(self, sources: Sequence[str], **options: Any):
+    def __init__(self, config: HDemucsConfig | TorchHDemucsConfig, name: str = "hdemucs"):
         super().__init__()
-        self._build(self.CONFIG(tuple(sources), **options), type(self).__name__.lower())
-
-    @classmethod
-    def from_config(cls, config: Any, name: str = "hdemucs") -> "HDemucs":
-        """Builds from checked options, under a registry name."""
-        model = cls.__new__(cls)
-        nn.Layer.__init__(model)
-        model._build(config, name)
-        return model
-
-    def _build(self, config: Any, name: str) -> None:
         self._build_branches(config, name)
         torch_init_(self, config.seed)
         self._rescale()
@@ -60,7 +40,6 @@ class HDemucs(HybridNetwork):
 class TorchHDemucs(HDemucs):
     """Hybrid Demucs as torchaudio has it: other names, fewer options, and norms that nothing uses."""
 
-    CONFIG = TorchHDemucsConfig
     LISTS = ("freq_encoder", "freq_decoder", "time_encoder", "time_decoder")
     TORCHAUDIO = True
 

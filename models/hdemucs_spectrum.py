@@ -1,10 +1,9 @@
 """The spectrograms of the hybrid networks, complex numbers as real pairs, and what makes them of magnitudes."""
 
-import math
-
 import paddle
 
 from models import card
+from models.layers import total
 from models.spectrum import STFT
 
 _WINDOW = 300  # frames that share the statistics of a Wiener filter
@@ -194,15 +193,8 @@ def standardise(x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor, paddle.
     """Each example of ``[B, ...]`` to mean 0 and deviation 1, and the two numbers ``[B, 1, …]`` that it had."""
     flat = x.flatten(1)
     count = flat.shape[1]
-    mean = _sum(flat) * (1 / count)  # a product, because a card has no kernel for the quotient
+    mean = total(flat) * (1 / count)  # a product, because a card has no kernel for the quotient
     flat = flat - mean
-    deviation = (_sum(flat.square()) * (1 / max(count - 1, 1))).sqrt()
+    deviation = (total(flat.square()) * (1 / max(count - 1, 1))).sqrt()
     shape = [-1, *[1] * (x.ndim - 1)]
     return (flat / (deviation + 1e-5)).reshape(x.shape), mean.reshape(shape), deviation.reshape(shape)
-
-
-def _sum(x: paddle.Tensor) -> paddle.Tensor:
-    """``[B, n] -> [B, 1]`` in two steps: added up one by one, millions of numbers lose two digits."""
-    width = math.isqrt(x.shape[1]) + 1
-    rows = card.pad(x, 0, -x.shape[1] % width).reshape([x.shape[0], -1, width])
-    return rows.sum(axis=2).sum(axis=1, keepdim=True)

@@ -4,9 +4,6 @@ Rouard, Massa, Défossez: "Hybrid Transformers for Music Source Separation", ICA
 facebookresearch/demucs 4.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import paddle
 from paddle import nn
 
@@ -24,28 +21,14 @@ class HTDemucs(HybridNetwork):
     where that length becomes the input's.
 
     Args:
-        sources: stems in the order of the source axis
-        options: see :class:`models.htdemucs_config.HTDemucsConfig`
-
-    Raises:
-        UserError: an option out of range
+        config: see :class:`models.htdemucs_config.HTDemucsConfig`
+        name: registry name
     """
 
     fills_segments = True  # a chunked run at a length of its own gives this class, and no other, full segments only
 
-    def __init__(self, sources: Sequence[str], **options: Any):
+    def __init__(self, config: HTDemucsConfig, name: str = "htdemucs"):
         super().__init__()
-        self._build(HTDemucsConfig(tuple(sources), **options), "htdemucs")
-
-    @classmethod
-    def from_config(cls, config: HTDemucsConfig, name: str = "htdemucs") -> "HTDemucs":
-        """Builds from checked options, under a registry name."""
-        model = cls.__new__(cls)
-        nn.Layer.__init__(model)
-        model._build(config, name)
-        return model
-
-    def _build(self, config: HTDemucsConfig, name: str) -> None:
         self._build_branches(config, name)
         self.training_length = self.description.segment
         inner, outer = config.transformer_channels, config.inner_channels

@@ -4,6 +4,7 @@ Kernels with other speed or device properties can be put behind these classes wi
 eager mode on the CPU (:mod:`models.onednn`), what SDAA cards have (:mod:`models.card`), Paddle's operators elsewhere.
 """
 
+import math
 import zlib
 from collections.abc import Sequence
 
@@ -22,6 +23,13 @@ def same_padding(kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]
     """Padding ``(before, after)`` of a TensorFlow SAME convolution whose input size is a multiple of the stride."""
     total = max((kernel - 1) * dilation + 1 - stride, 0)
     return total // 2, total - total // 2
+
+
+def total(x: paddle.Tensor) -> paddle.Tensor:
+    """Sum over the last axis, ``[..., n] -> [..., 1]``, in two steps: one by one, millions of float32 lose digits."""
+    width = math.isqrt(x.shape[-1]) + 1
+    rows = card.pad(x, 0, -x.shape[-1] % width).reshape([*x.shape[:-1], -1, width])
+    return rows.sum(axis=-1).sum(axis=-1, keepdim=True)
 
 
 class SameConv2D(nn.Layer):

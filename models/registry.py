@@ -101,4 +101,4 @@ def create(name: str, **overrides: Any) -> Any:
     """
     known, family, config = _configure(name, overrides)
     layer = getattr(importlib.import_module(family.module), family.layer)
-    return layer.from_config(config, known)
+    return layer(config, known)

@@ -5,7 +5,6 @@ models", JOSS 5(50), 2020; layer by layer as in deezer/spleeter 2.4.
 """
 
 import functools
-from typing import Any
 
 import paddle
 import paddle.nn.functional as F
@@ -67,26 +66,12 @@ class Spleeter(nn.Layer):
     Outputs are masks times the input, before any ratio mask among the instruments.
 
     Args:
-        instruments: stems in the order of the source axis
-        options: see :class:`models.spleeter_config.SpleeterConfig`
-
-    Raises:
-        UserError: an option out of range
+        config: see :class:`models.spleeter_config.SpleeterConfig`
+        name: registry name
     """
 
-    def __init__(self, instruments: list[str] | tuple[str, ...], **options: Any):
+    def __init__(self, config: SpleeterConfig, name: str = "spleeter"):
         super().__init__()
-        self._build(SpleeterConfig(tuple(instruments), **options), "spleeter")
-
-    @classmethod
-    def from_config(cls, config: SpleeterConfig, name: str = "spleeter") -> "Spleeter":
-        """Builds from checked options, under a registry name."""
-        model = cls.__new__(cls)
-        nn.Layer.__init__(model)
-        model._build(config, name)
-        return model
-
-    def _build(self, config: SpleeterConfig, name: str) -> None:
         self.config = config
         self.description = config.describe(name)
         self.nets = nn.LayerDict({instrument: UNet(config) for instrument in config.instruments})

@@ -38,11 +38,6 @@ class ConvTasNet(nn.Layer):
         self.decoder = _Decoder(config)
         _xavier_normal_(self, config.seed)
 
-    @classmethod
-    def from_config(cls, config: TasNetConfig, name: str = "tasnet") -> "ConvTasNet":
-        """Builds from checked options, under a registry name."""
-        return cls(config, name)
-
     def valid_length(self, length: int) -> int:
         """Any length is good: ``length``."""
         return length

@@ -70,7 +70,9 @@ class Shapes:
         paddle.enable_static()
         try:
             with paddle.static.program_guard(program, paddle.static.Program()):
-                named = [(n, list(p.shape)) for n, p in layer(config).named_parameters() if "dropout_state" not in n]
+                named = [
+                    (n, list(p.shape)) for n, p in layer(config, "net").named_parameters() if "dropout_state" not in n
+                ]
         finally:
             paddle.disable_static()
         turned = ("linear.weight", "basis_signals.weight")

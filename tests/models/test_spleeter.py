@@ -6,6 +6,7 @@ import pytest
 
 import models
 from models.spleeter import Spleeter
+from models.spleeter_config import SpleeterConfig
 
 SMALL = {
     "filters": [4, 6, 8, 10, 12, 16],
@@ -110,8 +111,8 @@ def test_ordinary_batch_norm_and_dropout_act_in_training_only(magnitude):
     np.testing.assert_array_equal(model(magnitude), model(magnitude))
 
 
-def test_the_class_takes_its_options_directly(magnitude):
-    model = Spleeter(["drums", "rest"], conv_activation="ELU", **SMALL)
+def test_the_class_takes_instruments_of_ones_own(magnitude):
+    model = Spleeter(SpleeterConfig(("drums", "rest"), conv_activation="ELU", **SMALL))
     assert model.description.sources == ("drums", "rest") and model(magnitude).shape == [2, 2, 2, 64, 128]
 
 
