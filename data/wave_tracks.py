@@ -58,6 +58,16 @@ class Track:
                 x[:, :there] = section(self.index, self.song, name, self.spec, start, there)
         return there
 
+    def read_one(self, name: str, start: int, out: np.ndarray) -> int:
+        """Fill ``out [C, n]`` with one stem or the mixture, without a look at the others; otherwise as `read`."""
+        there = max(min(out.shape[1], self.length - start), 0)
+        out[:, there:] = 0
+        if self.cached is not None:
+            _read_cached(self.cached, start, [out[:, :there]], first=self.spec.tracks.index(name))
+        elif there:
+            out[:, :there] = section(self.index, self.song, name, self.spec, start, there)
+        return there
+
 
 def _read_cached(cached: CacheFile, start: int, out: list[np.ndarray], first: int) -> None:
     """A section that may lie in several chunks; the last of them overlaps the one before it."""
