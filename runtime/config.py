@@ -1,7 +1,9 @@
 """Configurations: YAML composed by Hydra, changed by ``key=value``, checked against the defaults, named by a hash.
 
 Every network has a folder in ``configs/`` whose ``base.yaml`` holds all keys with their defaults; the other files of
-the folder, files of the user, and overrides may change values, never invent keys or types. Two lists of dotted keys at
+the folder, files of the user, and overrides may change values, never invent keys or types. A folder in that folder is a
+group of files, one of which the base chooses (``schedule: default`` in its defaults); ``schedule=paper`` chooses
+another. Two lists of dotted keys at
 the top of a base are read here: ``machine_only``, the keys that do not make another run, and ``nullable``, those that
 may be ``null`` although their default is not. A loaded configuration also knows its ``config_name`` and
 ``config_base``.
@@ -43,10 +45,10 @@ def load(
     from omegaconf import OmegaConf, open_dict
 
     with located(str(name), group, configs) as source:
-        choices = [text for text in overrides if _chooses_file(text, configs)]
-        base = compose([configs], source.base, choices)
+        spelled = [_choice(text, source.base, configs) for text in overrides]
+        base = compose([configs], source.base, [choice for choice in spelled if choice])
         defaults = _tree(base, source.base)
-        prepared = [text if text in choices else _prepared(text, defaults) for text in overrides]
+        prepared = [choice or _prepared(text, defaults) for text, choice in zip(overrides, spelled, strict=True)]
         cfg = compose(source.folders, source.file, prepared)
     nullable = base.get("nullable") or ()
     for key, value in list(_leaves(_tree(cfg, source.name))):
@@ -139,10 +141,17 @@ def _default(key: str, defaults: dict) -> Any:
     return value
 
 
-def _chooses_file(override: str, configs: Path) -> bool:
-    """Hydra's ``group=file``, where the group is a folder of the configs."""
-    key, _, value = override.partition("=")
-    return bool(value) and (configs / key / f"{value}.yaml").is_file()
+def _choice(override: str, base: str, configs: Path) -> str | None:
+    """``group=file`` as Hydra spells it, where the group is a folder of or beside the base; None for a key's value."""
+    key, _, value = (part.strip() for part in override.partition("="))
+    beside = base.rpartition("/")[0]
+    for folder, spelling in ((f"{beside}/{key}", f"{beside}/{key}@{key}"), (key, key)):
+        files = [path.stem for path in configs.joinpath(*folder.split("/")).glob("*.yaml")]
+        if value and files and re.fullmatch(r"\w+", key):
+            if value not in files:
+                raise UserError(f"{override}: there is no {key} of this name, {did_you_mean(value, files)}")
+            return f"{spelling if beside else key}={value}"
+    return None
 
 
 def _prepared(override: str, defaults: dict) -> str:

@@ -167,6 +167,23 @@ def test_groups_of_files_can_be_chosen(load, configs, signature):
     assert cfg.source == {"block": 1}
 
 
+def test_a_folder_beside_the_base_is_a_group_to_choose_from(load, configs, signature, tmp_path):
+    for name, width, steps in (("thin", 2, 100), ("thick", 32, 500)):
+        (configs / "toy" / "size").mkdir(exist_ok=True)
+        text = f"# @package _global_\nmodel: {{width: {width}}}\ntrain: {{steps: {steps}}}\n"
+        (configs / "toy" / "size" / f"{name}.yaml").write_text(text)
+    (configs / "toy" / "base.yaml").write_text(BASE + "defaults: [_self_, size: thin]\n")
+    cfg, other = load("toy/base"), load("toy/base", "size=thick", "train.steps=7")
+    assert (cfg.model.width, other.model.width, other.train.steps) == (2, 32, 7)
+    assert signature(cfg) != signature(other)
+    own = tmp_path / "own.yaml"
+    own.write_text("defaults: [toy/base, _self_]\nmodel: {dropout: 0.5}\n")
+    chosen = load(str(own), "size=thick")
+    assert (chosen.model.width, chosen.model.dropout, chosen.train.steps) == (32, 0.5, 500)
+    with pytest.raises(UserError, match="size=thik: there is no size of this name, did you mean thick"):
+        load("toy/base", "size=thik")
+
+
 def test_a_signature_is_what_is_changed_but_where_it_runs(load, signature):
     cfg = load("toy/wide")
     known = signature(cfg)
