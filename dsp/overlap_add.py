@@ -37,6 +37,11 @@ def fade_window(size: int, fade: int, first: bool = False, last: bool = False) -
     return window
 
 
+def rounded_window(size: int) -> np.ndarray:
+    """A squared sine ``[size]`` float32: smooth, symmetrical, nowhere 0, so that chunks may follow without overlap."""
+    return (np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2).astype(np.float32)
+
+
 class OverlapAdd:
     """Weighted mean of overlapping chunks, streamed: what is final comes out at once, memory is one chunk.
 
@@ -46,12 +51,13 @@ class OverlapAdd:
     Args:
         window: weights ``[size]``; a shorter chunk takes the beginning
         hop: samples from chunk to chunk
+        mean: False leaves the weighted sum as it is
     """
 
-    def __init__(self, window: np.ndarray, hop: int):
+    def __init__(self, window: np.ndarray, hop: int, mean: bool = True):
         if not 0 < hop <= len(window):
             raise ValueError(f"the hop must lie in 1 … {len(window)}, the length of the window, not {hop}")
-        self.window, self.hop = np.asarray(window, np.float32), hop
+        self.window, self.hop, self.mean = np.asarray(window, np.float32), hop, mean
         self._sum: np.ndarray | None = None  # [..., size], from the next chunk's beginning on
         self._weight = np.zeros(len(window), np.float32)
         self._reach = 0  # samples of _sum that a chunk has reached
@@ -81,7 +87,7 @@ class OverlapAdd:
 
     def _take(self, count: int) -> np.ndarray:
         weight = self._weight[:count]
-        out = self._sum[..., :count] / np.where(weight == 0, 1, weight)
+        out = self._sum[..., :count] / np.where(weight == 0, 1, weight) if self.mean else self._sum[..., :count].copy()
         for buffer in (self._sum, self._weight):
             buffer[..., : buffer.shape[-1] - count] = buffer[..., count:].copy()
             buffer[..., buffer.shape[-1] - count :] = 0

@@ -1,4 +1,5 @@
-"""The two ways to separate: with masks from a network on magnitudes, or by a network on waveforms.
+"""The ways to separate: with masks from a network on magnitudes, by a network on waveforms, or chunk by chunk of a
+stream.
 
 A separator has one of them and does not know which. What they have in common is `Method`.
 """
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dsp.chunks import draw_delays
+from dsp.chunks import Run, draw_delays, hop_of
 from dsp.stft import SpleeterSTFT
 from inference import engine as engines
 from inference.apply import members, networks
@@ -20,8 +21,10 @@ from inference.chunked import Splitting, only
 from inference.mwf import WienerStream
 from inference.options import Options
 from inference.spectral import MaskedStream, Spectral
-from inference.streams import Averaged, Chosen, Delayed, Stream
+from inference.streams import Averaged, Chosen, Delayed, SideBySide, Stream
 from inference.waveform import WaveStream
+from inference.windowed import WindowedStream, Windowing
+from models import Description
 from runtime import device as devices
 from runtime.errors import UserError
 
@@ -30,6 +33,7 @@ class Method(Protocol):
     """How the songs of one separator are separated.
 
     Attributes:
+        sources: stem names
         options: as asked for, with everything that was left open filled in
         engine: what runs the network, as text
         waits: whether nothing comes out before the song is over
@@ -37,6 +41,7 @@ class Method(Protocol):
         spooled: numbers kept on disk for each sample of a channel group, while the song waits
     """
 
+    sources: tuple[str, ...]
     options: Options
     engine: str
     waits: bool
@@ -71,7 +76,7 @@ def choose(model: Any, wishes: Options, defaults: dict, running: Running) -> Met
     """
     facts = networks(model)[0].description
     if facts.eats == "waveform":
-        return Waveforms(model, wishes, running)
+        return Chunks(model, wishes, running) if facts.hop else Waveforms(model, wishes, running)
     if facts.eats == "magnitude":
         return Masks(model, wishes, defaults, running)
     raise UserError(f"{facts.name} is not a network that separates music")
@@ -87,6 +92,7 @@ class Masks:
         self.options = wishes.for_magnitudes(defaults, devices.is_host(running.device))
         self._network = engines.build(model, running.engine, running.precision, running.device, running.weights_hash)
         self.engine = self._network.name
+        self.sources = tuple(facts.sources)
         self._how = how = _spectral(facts, self.options)
         self._delays = draw_delays(np.random.default_rng(wishes.seed), facts.sample_rate, self.options.shifts)
         self.waits, self.reading = bool(self.options.mwf), 0.5
@@ -112,18 +118,10 @@ class Waveforms:
     reading = 0.02
 
     def __init__(self, model: Any, wishes: Options, running: Running):
-        if running.engine == "program":
-            raise UserError(
-                "networks on waveforms run in eager mode, the faster one for them: leave --engine program out"
-            )
-        if running.engine not in engines.ENGINES:
-            raise UserError(f"engine {running.engine!r} is none of {', '.join(engines.ENGINES)}")
-        if running.precision != "float32":
-            raise UserError(f"networks on waveforms run in float32 only: leave --precision {running.precision} out")
         options = self.options = wishes.for_waveforms()
         self._how = Splitting(options.split, options.segment, options.overlap, 1.0, options.batch, options.jobs)
-        together = options.jobs > 1 and devices.is_host(running.device)
-        built = {id(each): engines.EagerEngine(each, together) for each in networks(model)}  # a bag may list one twice
+        built = _eager(networks(model), options, running)
+        self.sources = tuple(networks(model)[0].description.sources)
         self._members = members(model, lambda each: built[id(each)], options.shifts, options.seed)
         for member in self._members:
             self._how.size(member.network)  # tells of a segment that is too long
@@ -134,6 +132,84 @@ class Waveforms:
         """See `Method`; networks that have no say in these stems do not run."""
         everything = list(sources) == list(range(self._members[0].network.sources))
         return WaveStream(self._members if everything else only(self._members, sources), self._how, folder)
+
+
+class Chunks:
+    """Networks that separate overlapping chunks of a stream: one, or a bag of them with different stems.
+
+    All members of a bag see the same stream, each in chunks of its own; their stems come side by side.
+    """
+
+    waits = False
+    reading = 0.95  # what is left is in the last chunks
+    spooled = 0.0
+
+    def __init__(self, model: Any, wishes: Options, running: Running):
+        crew = networks(model)
+        options = self.options = wishes.for_chunks()
+        built = _eager(crew, options, running)
+        self.engine = "eager"
+        self._members = [_Member(built[id(each)], each.description, _windowing(each, options)) for each in crew]
+        self._owners = [(place, row) for place, each in enumerate(crew) for row in range(len(each.description.sources))]
+        self.sources = tuple(crew[place].description.sources[row] for place, row in self._owners)
+        rate = crew[0].description.sample_rate
+        self._delays = draw_delays(np.random.default_rng(options.seed), rate, options.shifts)
+
+    def stream(self, folder: Path | None, sources: Sequence[int]) -> Stream:
+        """See `Method`; networks that have no say in these stems do not run."""
+        del folder
+        wanted = [self._owners[source] for source in sources]
+        needed = sorted({place for place, _ in wanted})
+        there = [owner for owner in self._owners if owner[0] in needed]
+        passes = [self._pass(needed, delay) for delay in self._delays]
+        stream = passes[0] if len(passes) == 1 else Averaged(passes)
+        return stream if wanted == there else Chosen(stream, [there.index(owner) for owner in wanted])
+
+    def _pass(self, places: Sequence[int], delay: int) -> Stream:
+        streams = [self._members[place].stream() for place in places]
+        stream = streams[0] if len(streams) == 1 else SideBySide(streams)
+        return Delayed(stream, delay) if delay else stream
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One network of `Chunks`."""
+
+    run: Run
+    facts: Description
+    how: Windowing
+
+    def stream(self) -> Stream:
+        return WindowedStream(self.run, len(self.facts.sources), self.facts.channels, self.how)
+
+
+def _windowing(model: Any, options: Options) -> Windowing:
+    """The chunks of one network. UserError for a segment or an overlap that it cannot have."""
+    facts = model.description
+    size, hop = facts.segment, facts.hop
+    if options.segment is not None:
+        size = model.valid_length(round(facts.sample_rate * options.segment))
+        if facts.fixed_length and size != round(facts.sample_rate * options.segment):
+            own = facts.segment / facts.sample_rate
+            raise UserError(f"{facts.name} takes segments of {own:g} s and no others: leave --segment out")
+        hop = max(1, round(size * facts.hop / facts.segment))
+    if options.overlap is not None:
+        hop = hop_of(size, options.overlap)
+    if hop < 1:
+        raise UserError(f"a segment of {size} samples with an overlap of {options.overlap:g} leaves no step")
+    return Windowing(size, hop, options.window, options.batch, options.jobs)
+
+
+def _eager(crew: Sequence[Any], options: Options, running: Running) -> dict[int, engines.EagerEngine]:
+    """What runs networks on waveforms, by their ids, since a bag may list one twice. UserError for other engines."""
+    if running.engine == "program":
+        raise UserError("networks on waveforms run in eager mode, the faster one for them: leave --engine program out")
+    if running.engine not in engines.ENGINES:
+        raise UserError(f"engine {running.engine!r} is none of {', '.join(engines.ENGINES)}")
+    if running.precision != "float32":
+        raise UserError(f"networks on waveforms run in float32 only: leave --precision {running.precision} out")
+    together = options.jobs > 1 and devices.is_host(running.device)
+    return {id(each): engines.EagerEngine(each, together) for each in crew}
 
 
 def _spectral(facts: Any, options: Options) -> Spectral:

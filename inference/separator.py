@@ -104,7 +104,7 @@ class Separator:
         self._method = methods.choose(model, wishes, defaults, running)
         facts = networks(model)[0].description
         self.name = getattr(model, "name", facts.name)
-        self.sources, self.sample_rate, self.channels = tuple(facts.sources), facts.sample_rate, facts.channels
+        self.sources, self.sample_rate, self.channels = self._method.sources, facts.sample_rate, facts.channels
         self.options, self.engine = self._method.options, self._method.engine
         self.weights_hash = weights_hash
 

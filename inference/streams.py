@@ -122,6 +122,22 @@ class Averaged:
         return total
 
 
+class SideBySide:
+    """Several streams over the same input, each with stems of its own: all of them, one stream's after the other's."""
+
+    def __init__(self, streams: Sequence[Stream]):
+        self._count = len(streams)
+        self._all = LockStep(streams)
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """What all streams have finished."""
+        return np.concatenate(self._all.push([block] * self._count))
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """The rest."""
+        return (np.concatenate(blocks) for blocks in self._all.finish())
+
+
 class Chosen:
     """Some of the stems of a stream."""
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dsp.overlap_add import OverlapAdd, chunks, demix, fade_window, transition_window
+from dsp.overlap_add import OverlapAdd, chunks, demix, fade_window, rounded_window, transition_window
 
 
 def noise(*shape, seed=0):
@@ -53,6 +53,23 @@ def test_weighted_means_of_equal_chunks_change_nothing(length, hop, power):
     out = streamed(x, transition_window(100, power), hop)
     assert out.shape == x.shape
     assert np.abs(out - x).max(initial=0) < 1e-6
+
+
+@pytest.mark.parametrize("hop", [30, 99, 100])
+def test_rounded_windows_need_no_overlap(hop):
+    window = rounded_window(100)
+    assert window.dtype == np.float32
+    assert (window > 0).all()
+    assert np.allclose(window, window[::-1])
+    x = noise(2, 1009)
+    assert np.abs(streamed(x, window, hop) - x).max() < 1e-6
+
+
+def test_sums_of_chunks_stay_sums():
+    adder = OverlapAdd(np.full(4, 0.5), 2, mean=False)
+    ones = np.ones(4, np.float32)
+    assert [adder.push(ones).tolist() for _ in range(3)] == [[0.5, 0.5], [1, 1], [1, 1]]
+    assert adder.flush().tolist() == [0.5, 0.5]
 
 
 def test_every_sample_is_the_weighted_mean_of_its_chunks():

@@ -12,14 +12,24 @@ class FakeWave:
     """Two stems, 1 kHz, stereo, chunks of 0.4 s; every estimate depends on the whole input.
 
     ``unit`` is what lengths are rounded up to; ``fixed`` makes it a network that takes no more than its segment,
-    ``fills`` (or ``fixed``) one whose chunks are brought to the length that was asked for.
+    ``fills`` (or ``fixed``) one whose chunks are brought to the length that was asked for; ``hop`` (samples) one that
+    separates chunks of a stream.
     """
 
-    def __init__(self, unit=1, fixed=False, gain=1.0, rate=1000, segment=0.4, name="fake", fills=False):
-        size = int(rate * segment)
-        self.description = Description(
-            name, ("vocals", "rest"), rate, 2, "waveform", size, 0, {"segment": segment}, fixed_length=fixed
-        )
+    def __init__(
+        self,
+        unit=1,
+        fixed=False,
+        gain=1.0,
+        rate=1000,
+        segment=0.4,
+        name="fake",
+        fills=False,
+        hop=0,
+        sources=("vocals", "rest"),
+    ):
+        size, config = int(rate * segment), {"segment": segment}
+        self.description = Description(name, sources, rate, 2, "waveform", size, 0, config, fixed, hop)
         self.unit, self.gain, self.fills_segments = unit, gain, fixed or fills
         self.training = False
         self.lengths = []
@@ -45,7 +55,8 @@ class FakeWave:
         level = np.tanh(np.sqrt((mix**2).mean(axis=(1, 2), keepdims=True))) + 0.1
         ramp = np.linspace(0.5, 1.5, samples, dtype=np.float32)
         one = mix * level * ramp * np.float32(self.gain)
-        return np.stack([one, mix - one[..., ::-1]], axis=1).astype(np.float32)
+        both = np.stack([one, mix - one[..., ::-1]], axis=1).astype(np.float32)
+        return both[:, : len(self.description.sources)]
 
     def __call__(self, mix):
         import paddle
