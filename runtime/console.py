@@ -15,12 +15,14 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from runtime.errors import UserError, memory_sentence
 from runtime.worker import worker_scope
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tqdm import tqdm
 
 LINE_EVERY = 10.0  # seconds between the progress lines of a batch log
@@ -126,6 +128,7 @@ def hushed() -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------- saying things
 
 _state = {"verbosity": 0}
+_logs: list[TextIO] = []  # files of `logged`, which get the warnings, too
 
 
 def set_verbosity(level: int) -> None:
@@ -148,6 +151,8 @@ def detail(message: str) -> None:
 def warn(message: str) -> None:
     """``warning: …`` on stderr, whatever the verbosity."""
     _print(f"warning: {message}", sys.stderr)
+    for file in _logs:
+        print(f"warning: {message}", file=file, flush=True)
 
 
 def _print(message: str, stream: TextIO) -> None:
@@ -157,6 +162,35 @@ def _print(message: str, stream: TextIO) -> None:
     else:
         print(message, file=stream)
     stream.flush()
+
+
+class _Both:
+    """A stream that writes into a file, too."""
+
+    def __init__(self, stream: TextIO, file: TextIO):
+        self._stream, self._file = stream, file
+
+    def write(self, text: str) -> int:
+        self._file.write(text)
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+        self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Within the block, what is said on stdout and what `warn` says is added to the end of a file, too."""
+    with open(path, "a", encoding="utf-8") as file, contextlib.redirect_stdout(_Both(sys.stdout, file)):
+        _logs.append(file)
+        try:
+            yield
+        finally:
+            _logs.remove(file)
 
 
 # --------------------------------------------------------------------------------------------------------- progress

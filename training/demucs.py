@@ -130,6 +130,7 @@ def loop_settings(cfg: Any, steps: int) -> Any:
             "accumulate": 1,
             "lr": float(cfg.optim.lr),
             "schedule": {"kind": "constant", "warmup": 0},
+            "early_stop": {"patience": None, "min_delta": 0.0},
             "clip": float(cfg.optim.clip_grad),
             "max_bad_steps": 10,
             "valid_every": 0,

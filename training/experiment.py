@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import paddle
 import pretrained
 from data.index import read_index
 from models.registry import resolve
-from runtime import checkpoint, config
+from runtime import checkpoint, config, console
 from runtime.device import Device
 from runtime.distributed import Group
 from runtime.errors import UserError
@@ -24,6 +23,8 @@ from training.state import State
 from training.stream import Stream
 from training.trainer import Trainer
 from training.validation import Validation
+
+LOG = "train.log"  # in the run's folder: what the first process said, of all sessions
 
 
 def run(cfg: Any, device: Device, group: Group, requests: StopRequests) -> int:
@@ -46,7 +47,9 @@ def run(cfg: Any, device: Device, group: Group, requests: StopRequests) -> int:
             f"{group.size} processes train a run of train.processes={cfg.train.processes}: say -npn {group.size}"
         )
     folder = config.run_folder(cfg, cfg.model_dir)
-    with prepare.claim(folder) if group.is_main else nullcontext():
+    if not group.is_main:
+        return _run(cfg, device, group, requests, folder)
+    with prepare.claim(folder), console.logged(folder / LOG):
         return _run(cfg, device, group, requests, folder)
 
 
@@ -62,7 +65,19 @@ def _run(cfg: Any, device: Device, group: Group, requests: StopRequests, folder:
         "data": fingerprint(data),
     }
     state, origin = begin(cfg, recipe, device, folder, identity)
-    stream = Stream(data, state, train.seed, train.batch_size, group.rank, group.size, cfg.data.workers)
+    stream = Stream(
+        data,
+        state,
+        train.seed,
+        train.batch_size,
+        group.rank,
+        group.size,
+        cfg.data.workers,
+        drop_last=train.drop_last,
+        finish=recipes.finish(cfg, group.rank, group.size),
+    )
+    if not len(stream.plan(0)):
+        raise UserError(f"{data.summary()}: they do not fill one batch of {train.batch_size} a process; lower it (-bs)")
     validation = None
     if valid:
         validation = Validation(valid, recipe, group, train.batch_size, train.valid_segments, cfg.data.workers)
@@ -127,6 +142,6 @@ def begin(
 
 
 def fingerprint(data: Any) -> str:
-    """Twelve hexadecimal digits that name the training songs and the length of an epoch."""
-    songs = "\n".join(song.fingerprint for song in data.songs)
-    return hashlib.sha256(f"{len(data)}\n{songs}".encode()).hexdigest()[:12]
+    """Twelve hexadecimal digits that name the training songs, the parts of them that count, and an epoch's length."""
+    facts = [len(data), *(song.fingerprint for song in data.songs), *getattr(data, "stretches", ())]
+    return hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()[:12]

@@ -23,14 +23,16 @@ _OTHERS = 3  # runs to mention beside a new one
 _LIMITS = (  # keys, what their values must fulfil, the same in words
     (
         "train.batch_size train.accumulate train.processes train.save_every train.keep train.check_every "
-        "train.max_bad_steps train.log_every train.schedule.steps train.schedule.every data.samples_per_epoch",
+        "train.max_bad_steps train.log_every train.schedule.steps train.schedule.every train.early_stop.patience "
+        "data.samples_per_epoch data.batches_per_epoch data.valid_step",
         lambda value: value >= 1,
         "it must be at least 1",
     ),
     (
         "train.steps train.epochs train.seed train.valid_every train.valid_segments train.lr train.clip "
         "train.weight_decay train.epsilon train.audio_seconds train.schedule.warmup train.schedule.floor "
-        "train.schedule.factor data.workers",
+        "train.schedule.factor train.schedule.warmup_epochs train.schedule.alpha train.early_stop.min_delta "
+        "data.workers",
         lambda value: 0 <= value < 2**63,
         "it must be a finite number that is not negative",
     ),
@@ -82,12 +84,13 @@ def check_numbers(cfg: Any) -> None:
         raise UserError("train.steps and train.epochs are both null: say how long to train (--steps or --epochs)")
     if len(train["betas"]) != 2:
         raise UserError(f"train.betas={train['betas']}: it needs two numbers")
-    values = {"data.workers": cfg.data.workers, "data.samples_per_epoch": cfg.data.samples_per_epoch}
+    values = {f"data.{key}": value for key, value in plain(cfg.data).items()}
     values |= {f"train.{key}": value for key, value in train.items()}
-    values |= {f"train.schedule.{key}": value for key, value in train["schedule"].items()}
+    for section in ("schedule", "early_stop"):
+        values |= {f"train.{section}.{key}": value for key, value in train[section].items()}
     for keys, fits, demand in _LIMITS:
         for key in keys.split():
-            value = values[key]
+            value = values.get(key)
             if value is not None and not all(map(fits, value if isinstance(value, list) else [value])):
                 raise UserError(f"{key}={value}: {demand}")
     learning_rate(cfg.train, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ from training.schedule import learning_rate
 from training.state import Arrays, State
 from training.stream import Stream
 from training.validation import Validation
+
+_LONGER = "a higher train.early_stop.patience (null: no limit) goes on with it"
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Trainer:
         waited = time.perf_counter() - began
 
         paddle.seed(step_seed(train.seed, state.step, self.group.rank))  # dropout
-        self.optimizer.set_lr(rate := learning_rate(train, state.step))
+        self.optimizer.set_lr(rate := learning_rate(train, state.step, epoch))
         results = []
         for number, batch in enumerate(batches, 1):
             with self._sync(number == len(batches)):
@@ -173,6 +175,8 @@ class Trainer:
                 if state.step % train.check_every == 0:
                     self._compare_processes()
             self.save()
+            if self.stopping is None and first < state.step and (why := self._unpromising()):
+                self.journal.say(f"stopped early: {why}; {_LONGER}")
             if self.stopping is None and self.validation and first < state.step != state.validated_step:
                 self.journal.unrecorded(self._measure())
         return self.stopping or 0
@@ -180,12 +184,26 @@ class Trainer:
     @property
     def _how_to_go_on(self) -> str:
         """What a finished run needs to be trained further."""
-        return "--steps or --epochs makes it longer"
+        why = self._unpromising()
+        return f"{why}; {_LONGER}" if why else "--steps or --epochs makes it longer"
 
     def _finished(self) -> bool:
         train, state = self.cfg.train, self.state
         enough_steps = train.steps is not None and state.step >= train.steps
-        return enough_steps or (train.epochs is not None and state.epoch >= train.epochs)
+        enough_epochs = train.epochs is not None and state.epoch >= train.epochs
+        return enough_steps or enough_epochs or bool(self._unpromising())
+
+    def _unpromising(self) -> str:
+        """Why nothing more is to be expected of this run: the validations in its history; empty if that is not so."""
+        rule = self.cfg.train.early_stop
+        if rule.patience is None:
+            return ""
+        losses = [line["valid"]["loss"] for line in self.state.history]
+        if losses and not math.isfinite(losses[-1]):
+            return "the validation loss is not finite"
+        if validations_without_gain(losses, rule.min_delta) < rule.patience:
+            return ""
+        return f"in {rule.patience} validations the loss has not fallen by more than {rule.min_delta:g}"
 
     def _look_back(self) -> None:
         """What is due between two steps: the validation."""
@@ -205,8 +223,9 @@ class Trainer:
         scores = self._measure()
         if scores is None:
             return  # asked to stop: the resumed run begins with it
-        better = self.state.record(scores, learning_rate(self.cfg.train, self.state.step))
-        self.journal.record(self.state, better)
+        state = self.state
+        better = state.record(scores, learning_rate(self.cfg.train, state.step, state.epoch))
+        self.journal.record(state, better)
         if better:
             self._write("best", self._best_groups)
 
@@ -268,6 +287,15 @@ class Trainer:
                 checkpoint.rotate(path.parent, keep)
             self.journal.saved(path)
         self.group.barrier()
+
+
+def validations_without_gain(losses: Sequence[float], min_delta: float) -> int:
+    """How many validations there were since the one whose loss was lower than the best before by over ``min_delta``."""
+    best, count = math.inf, 0
+    for loss in losses:
+        count = 0 if loss + min_delta < best else count + 1
+        best = loss if count == 0 else best
+    return count
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

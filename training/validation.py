@@ -66,7 +66,8 @@ class Validation:
             asked_to_stop: called before every batch, equally often by all processes, and answered alike
 
         Returns:
-            The scores, or None if it was asked to stop.
+            The scores, or None if it was asked to stop. A segment whose score is not a number does not count, but for
+            the loss, where that is a failure; a score that no segment has is left out.
         """
         names = self.recipe.scores
         values = np.zeros((len(names), self.count))
@@ -84,4 +85,8 @@ class Validation:
             batches.close()
             model.train()
         values = self.group.all_reduce_sum(values)  # exact: one process has the number, the others zero
-        return {name: math.fsum(row) / self.count for name, row in zip(names, values, strict=True)}
+        means = {"loss": math.fsum(values[0]) / self.count}
+        for name, row in zip(names[1:], values[1:], strict=True):
+            defined = row[~np.isnan(row)]
+            means |= {name: math.fsum(defined) / len(defined)} if len(defined) else {}
+        return means

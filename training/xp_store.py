@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from runtime import checkpoint
+from runtime import checkpoint, console
 from runtime.atomic import atomic_write
 from runtime.errors import UserError
 from runtime.files import require_writable
@@ -101,29 +100,9 @@ def last_scores(experiment: Experiment) -> tuple[Mapping | None, Mapping | None]
     return tuple(next((line[kind] for line in reversed(lines) if line.get(kind)), None) for kind in ("valid", "test"))
 
 
-class _Both:
-    """A stream that writes into a file, too."""
-
-    def __init__(self, stream: TextIO, file: TextIO):
-        self._stream, self._file = stream, file
-
-    def write(self, text: str) -> int:
-        self._file.write(text)
-        return self._stream.write(text)
-
-    def flush(self) -> None:
-        self._file.flush()
-        self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-@contextmanager
-def logged(experiment: Experiment) -> Iterator[None]:
-    """Within the block, what is said on stdout goes to the experiment's log, too."""
-    with open(experiment.folder / LOG, "a", encoding="utf-8") as file, redirect_stdout(_Both(sys.stdout, file)):
-        yield
+def logged(experiment: Experiment) -> AbstractContextManager[None]:
+    """Within the block, what is said goes to the experiment's log, too."""
+    return console.logged(experiment.folder / LOG)
 
 
 def follow(path: Path, lines: int = 200) -> None:

@@ -88,9 +88,9 @@ def test_average_of_the_weights():
         assert np.array_equal(restored.arrays()[name], average.arrays()[name])
 
 
-def rate(step: int, **schedule) -> float:
+def rate(step: int, epoch: int = 0, **schedule) -> float:
     defaults = {"kind": "constant", "warmup": 0, "steps": 100, "floor": 0.0, "every": 10, "factor": 0.5}
-    return learning_rate(OmegaConf.create({"lr": 2.0, "schedule": defaults | schedule}), step)
+    return learning_rate(OmegaConf.create({"lr": 2.0, "schedule": defaults | schedule}), step, epoch)
 
 
 def test_learning_rates():
@@ -99,7 +99,10 @@ def test_learning_rates():
     assert rate(50, kind="cosine") == pytest.approx(1.0)
     assert rate(100, kind="cosine", floor=0.1) == rate(500, kind="cosine", floor=0.1) == pytest.approx(0.2)
     assert [rate(step, kind="step") for step in (9, 10, 25)] == [2.0, 1.0, 0.5]
-    with pytest.raises(UserError, match="constant, cosine or step"):
+    warm = {"kind": "epoch", "warmup_epochs": 3, "alpha": 0.1, "factor": 0.5, "every": 2}
+    rates = [rate(7, epoch, **warm) for epoch in range(8)]
+    assert rates == pytest.approx([2e-3, 2e-2, 0.2, 2.0, 2.0, 1.0, 1.0, 0.5])
+    with pytest.raises(UserError, match="constant, cosine, step or epoch"):
         rate(1, kind="linear")
 
 

@@ -134,3 +134,19 @@ def test_curves_and_audio(configure):
     assert {"train/loss", "train/vocals", "train/lr", "valid/loss"} <= set(tags["scalar"])
     assert {"audio/mixture", "audio/vocals", "audio/accompaniment"} <= set(tags["audio"])
     assert len(reader.get_data("scalar", "valid/loss")) == 2
+
+
+def test_a_score_that_a_segment_does_not_have_does_not_count():
+    class Partial(Reader):
+        scores = ("loss", "square", "never")
+
+        def validate(self, model, batch):
+            scores = super().validate(model, batch)
+            squares = np.where(scores["loss"] > 2, np.nan, scores["square"])
+            return {**scores, "square": squares, "never": np.full_like(squares, np.nan)}
+
+    network, group = paddle.nn.Linear(1, 1), Threads(1).member(0)
+    validation = Validation(Segments([1.0, 2.0, 3.0]), Partial(), group, 2)
+    assert validation.run(network, lambda: False) == {"loss": 2.0, "square": 2.5}
+    broken = Validation(Segments([1.0, math.nan]), Partial(), group, 1)
+    assert math.isnan(broken.run(network, lambda: False)["loss"])

@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 
 import models
+from runtime import console
 from runtime.errors import UserError
 from training import prepare, xp, xp_store
 from training.xp_network import example_length, exported, network
@@ -48,7 +49,11 @@ def test_what_is_said_goes_into_the_log(experiment, capsys):
     for line in ("first session", "second session"):
         with xp_store.logged(experiment):
             print(line)
+    console.warn("not in the log any more")
     assert xp_store.latest_log(experiment).read_text() == capsys.readouterr().out == "first session\nsecond session\n"
+    with xp_store.logged(experiment):
+        console.warn("beware")
+    assert xp_store.latest_log(experiment).read_text().endswith("session\nwarning: beware\n")
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,14 @@ class Family:
 
     recipe: str  # (cfg) -> Recipe
     datasets: str  # (cfg, index) -> training and validation segments
+    finish: str | None = None  # (cfg, rank, processes) -> what changes a training batch, see `training.stream.Stream`
 
 
 FAMILIES = {
     "spleeter": Family("training.recipes.spleeter:SpleeterRecipe", "training.segments:magnitude_segments"),
+    "bsrnn": Family(
+        "training.recipes.bsrnn:BSRNNRecipe", "training.bsrnn_data:salient_segments", "training.bsrnn_data:Finish"
+    ),
 }
 
 
@@ -74,6 +78,12 @@ def datasets(cfg: Any, index: Index) -> tuple[Any, Any]:
         UserError: no recipe trains this network; an empty split, no usable segment, songs that are not cached
     """
     return _named(_family(cfg).datasets)(cfg, index)
+
+
+def finish(cfg: Any, rank: int, processes: int) -> Callable[[Batch, int, int], Batch] | None:
+    """What changes every training batch of one process of several, for ``cfg.network``; None if nothing does."""
+    place = _family(cfg).finish
+    return _named(place)(cfg, rank, processes) if place else None
 
 
 def _family(cfg: Any) -> Family:
