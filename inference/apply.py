@@ -89,7 +89,7 @@ def apply_model(
 
 
 def networks(model: Any) -> Sequence[Any]:
-    """The networks of a bag, or the one that is none."""
+    """The networks of a bag or of several targets, or the one that is none."""
     return list(getattr(model, "models", None) or [model])
 
 
@@ -106,6 +106,8 @@ def members(
     for each in crew:
         if each.description.eats != "waveform":
             raise UserError(f"{each.description.name} is not a network that separates waveforms")
+        if each.description.hop:
+            raise UserError(f"{each.description.name} separates chunks of a stream: use inference.Separator")
     rate = crew[0].description.sample_rate
     delays = _drawn(len(crew), rate, shifts, seed) if offsets is None else _given(len(crew), rate, shifts, offsets)
     return [

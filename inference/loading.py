@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from runtime import checkpoint
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network (or a bag) with its weights; ``path`` is where they came from, ``hash`` identifies them."""
+    """A network (or several) with weights; ``path`` is where they came from (in common), ``hash`` identifies them."""
 
     model: Any
     path: Path
@@ -22,13 +23,18 @@ class Loaded:
 
 
 def load(plan: Plan) -> Loaded:
-    """Build the network or the bag of a plan. Raises UserError for weights that are missing or of another network."""
+    """Build what a plan says. Raises UserError for weights that are missing or of another network."""
     import models
     import pretrained
 
     if plan.bag is not None:
         bag = pretrained.get_model(plan.bag, plan.repo, offline=True)  # the plan was made with the files at hand
         return Loaded(bag, plan.weights if len(bag.models) == 1 else plan.weights.parent, _hash(bag))
+    if plan.targets:
+        members = [load(each) for each in plan.targets]
+        together = pretrained.Targets.of([member.model for member in members], plan.label)
+        place = os.path.commonpath([member.path.resolve() for member in members])
+        return Loaded(together, Path(place), _joined([member.hash for member in members]))
     model = models.create(plan.network, **plan.model)
     weights = pretrained.load_weights(model, plan.weights)
     return Loaded(model, weights.path, weights.hash)
@@ -40,5 +46,8 @@ def _hash(bag: Any) -> str:
     hashes = {key: checkpoint.weights_hash({k: v.numpy() for k, v in tensors(m).items()}) for key, m in each.items()}
     if len(bag.models) == 1:
         return hashes[id(bag.models[0])]
-    facts = [[hashes[id(model)] for model in bag.models], list(map(list, bag.weights)), list(bag.segments)]
+    return _joined([[hashes[id(model)] for model in bag.models], list(map(list, bag.weights)), list(bag.segments)])
+
+
+def _joined(facts: list[Any]) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

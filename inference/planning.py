@@ -9,7 +9,8 @@ from typing import Any
 
 import pretrained
 from models import Description, registry
-from pretrained import demucs
+from models.bsrnn_config import BSRNN
+from pretrained import bsrnn, demucs, lightning, targets
 from pretrained.package import is_package, read_package
 from runtime import checkpoint
 from runtime.errors import UserError
@@ -32,6 +33,7 @@ class Plan:
         bag: name of a bag or signature of the Demucs family; network, model and weights are then those of the first
             of its networks
         repo: folder to look for it in, instead of what is published
+        targets: plans of networks for one stem each that run together; the facts above are those of the first then
     """
 
     network: str
@@ -41,11 +43,20 @@ class Plan:
     separation: Mapping[str, Any] = field(default_factory=dict)
     bag: str | None = None
     repo: str | None = None
+    targets: tuple[Plan, ...] = ()
 
     @property
     def description(self) -> Description:
-        """The network's description, without building it."""
+        """The network's description (that of all ``targets`` together), without building it."""
+        if self.targets:
+            return targets.together(self.label, [each.description for each in self.targets])
         return registry.describe(self.network, **self.model)
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any]) -> Plan:
+        """A plan out of the fields of one that went through JSON."""
+        members = tuple(cls.restore(each) for each in facts["targets"])
+        return cls(**{**facts, "weights": Path(facts["weights"]), "targets": members})
 
 
 def plan(
@@ -58,8 +69,10 @@ def plan(
 
     Args:
         name: a network of the registry, a bag or signature of the Demucs family, or a checkpoint, run folder, folder of
-            runs of ours, or package; None: what ``weights`` say, else `DEFAULT_NAME`
-        weights: path of the weights; None is the name's own or the published ones, downloaded when needed
+            runs of ours, package, or file of a BandSplitRNN; or several of them with commas between, networks for one
+            stem each that run together; None: what ``weights`` say, else `DEFAULT_NAME`
+        weights: path of the weights; None is the name's own or the published ones, downloaded when needed, for a
+            BandSplitRNN the file that was saved for it, or the run of that network that was trained last
         offline: never download
         repo: folder of packages and bags, in which ``name`` is looked for instead
 
@@ -68,12 +81,16 @@ def plan(
     """
     if repo is not None:
         return _of_bag(name, weights, offline, repo)
+    if name is not None and "," in str(name) and not Path(name).exists():
+        return _of_targets(str(name), weights, offline)
     if name is not None and (found := _at(Path(name))):
         return replace(found, weights=Path(weights)) if weights else found
     if name is not None and weights is None and demucs.is_name(str(name)):
         return _of_bag(name, weights, offline, repo)
     network = _network(str(name)) if name is not None else None
-    if weights is not None and (found := _at(Path(weights))):
+    if weights is None and network in BSRNN:
+        weights = _own(network)
+    if weights is not None and (found := _at(Path(weights), network)):
         if network not in (None, found.network):
             raise UserError(f"{weights} holds weights of {found.network}, not of {network}")
         return found
@@ -93,6 +110,27 @@ def _network(name: str) -> str:
         raise UserError(f"there is no network called {name!r}; did you mean {near}?") from None
 
 
+def _own(network: str) -> Path:
+    """The weights of a BandSplitRNN that nobody names: the saved file, else the run that was trained last."""
+    run = None if bsrnn.place(network).is_file() else newest_run(network=network)
+    return run or bsrnn.find(network)
+
+
+def _of_targets(name: str, weights: str | Path | None, offline: bool) -> Plan:
+    names = [each.strip() for each in name.split(",")]
+    if weights is not None:
+        raise UserError("--weights goes with one network: put the paths of weights among the names instead")
+    if not all(names):
+        raise UserError(f"-n {name}: between two commas a network is missing")
+    plans = [plan(each, offline=offline) for each in names]
+    if alone := next((each for each in plans if each.bag is not None), None):
+        raise UserError(f"{alone.bag} gives all of its stems itself: name it alone")
+    plans.sort(key=lambda each: targets.rank(each.description))
+    label = "+".join(each.label for each in plans)
+    targets.together(label, [each.description for each in plans])
+    return replace(plans[0], label=label, targets=tuple(plans))
+
+
 def _of_bag(name: str | Path | None, weights: str | Path | None, offline: bool, repo: str | Path | None) -> Plan:
     if name is None:
         raise UserError(f"--repo {repo} needs the name of a bag or a signature, which -n gives")
@@ -107,17 +145,34 @@ def _of_bag(name: str | Path | None, weights: str | Path | None, offline: bool, 
     return Plan(package.network, first, bag, dict(package.options), bag=bag, repo=place)
 
 
-def newest_run(root: str | Path = "model") -> Path | None:
-    """The checkpoint that was trained last below ``root``, or None if nothing was trained there."""
-    trained = next(Path(root).rglob(f"step-*/{checkpoint.STATE}"), None)
-    return checkpoint.newest(root) if trained else None
+def newest_run(root: str | Path = "model", network: str | None = None) -> Path | None:
+    """The checkpoint that was trained last below ``root`` (of a certain network), or None if there is none."""
+    states = Path(root).rglob(f"step-*/{checkpoint.STATE}")
+    trained = any(network is None or checkpoint.read_state(path.parent).get("network") == network for path in states)
+    return checkpoint.newest(root, network) if trained else None
 
 
-def _at(path: Path) -> Plan | None:
-    """The plan of a package, checkpoint, run or folder of runs at this place, if there is one."""
+def _at(path: Path, network: str | None = None) -> Plan | None:
+    """The plan of weights at this place that say themselves which network they are of, if there are any.
+
+    ``network`` is what they are meant to be of, where that is known: a file of a BandSplitRNN may not say its stem.
+    """
+    path, averaged = lightning.split(path)
+    found = _found(path, network)
+    if found is None or averaged:
+        return found
+    return replace(found, weights=Path(f"{found.weights}{lightning.RAW}"), label=f"{found.label}-raw")
+
+
+def _found(path: Path, network: str | None) -> Plan | None:
+    """See `_at`: a package, a file of a BandSplitRNN, a checkpoint, a run or a folder of runs."""
     if is_package(path):
         package = read_package(path)
         return Plan(package.network, path, path.stem.partition("-")[0], dict(package.options))
+    if known := bsrnn.identify(path, network):
+        own, options = known
+        stem = registry.describe(own, **options).sources[0]
+        return Plan(own, path, own if path.stem == stem else f"{own}-{path.stem}", options)
     if (path / checkpoint.STATE).is_file():
         return _from_checkpoint(path)
     folder = checkpoint.best(path) or checkpoint.latest(path) or newest_run(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pretrained import catalogue, demucs
+from pretrained import bsrnn, catalogue, demucs
 from runtime import console
 
 
@@ -14,4 +14,5 @@ def listing(repo: str | Path | None = None) -> str:
     groups = {"bag": bags, "single network": sorted(singles)}
     if repo is None:
         groups = {"spleeter": [name for archive in catalogue.ARCHIVES for name in archive.networks], **groups}
+        groups["single stem; python -m pretrained list says where its weights are"] = list(bsrnn.PUBLISHED)
     return console.table([[name, kind] for kind, names in groups.items() for name in names], ["name", "kind"])

@@ -73,7 +73,7 @@ class Job:
     def read(cls, path: str | Path) -> Job:
         """What `write` wrote."""
         facts = dict(read_json(path))
-        plan = planning.Plan(**{**facts["plan"], "weights": Path(facts["plan"]["weights"])})
+        plan = planning.Plan.restore(facts["plan"])
         return cls(**{**facts, "plan": plan, "songs": tuple(facts["songs"]), "folder": Path(facts["folder"])})
 
     def file(self, song: Song) -> Path:

@@ -2,7 +2,9 @@
 
 import argparse
 
-from pretrained import catalogue, demucs, download
+from models import registry
+from models.bsrnn_config import BSRNN
+from pretrained import bsrnn, catalogue, demucs, download
 from runtime import console
 from runtime.errors import UserError
 
@@ -24,12 +26,19 @@ def _list(options: argparse.Namespace) -> None:
         places = [demucs.place(signature, options.root) for signature in demucs.members(name)]
         here = sum(path.is_file() for path in places)
         rows.append([name, f"{here} of {len(places)} in {places[0].parent}", demucs.url(demucs.members(name)[0])])
+    for name, known in bsrnn.PUBLISHED.items():
+        place = bsrnn.place(name)
+        state = (
+            f"in {place}" if place.is_file() else f"to be saved by hand as {place}: {known}; no checksum is published"
+        )
+        rows.append([name, state, bsrnn.ADDRESS])
     console.log(console.table(rows, ["networks", "weights", "address"]))
 
 
 def _download(options: argparse.Namespace) -> None:
     others = [name for name in options.names if not demucs.is_name(name)]
-    archives = list(dict.fromkeys(catalogue.find(name) for name in others))
+    by_hand = {name: registry.resolve(name) for name in others if registry.resolve(name) in BSRNN}
+    archives = list(dict.fromkeys(catalogue.find(name) for name in others if name not in by_hand))
     signatures = [sig for name in options.names if name not in others for sig in demucs.members(name)]
     if options.url and signatures:
         raise UserError("--url is for archives of Spleeter: set DEMUCS_URL to a mirror of Demucs' weights")
@@ -40,6 +49,8 @@ def _download(options: argparse.Namespace) -> None:
         console.log(f"{archive.name}: {download.fetch(archive, options.offline, options.root, options.url)}")
     for signature in dict.fromkeys(signatures):
         console.log(f"{signature}: {demucs.fetch(signature, options.offline, root=options.root)}")
+    for name, network in by_hand.items():
+        console.log(f"{name}: {bsrnn.find(network)}")
 
 
 def _parser() -> argparse.ArgumentParser:

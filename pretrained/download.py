@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models import registry
-from pretrained import catalogue, tf_checkpoint
+from models.bsrnn_config import BSRNN
+from pretrained import bsrnn, catalogue, tf_checkpoint
 from pretrained.catalogue import Archive
 from runtime import files
 from runtime.console import log
@@ -42,6 +43,8 @@ def resolve(name: str | Path, offline: bool = False, root: str | Path | None = N
         return path
     if not known and (explicit or path.suffix):
         raise UserError(f"there is no file or folder {name}")
+    if known and registry.resolve(str(name)) in BSRNN:
+        return bsrnn.find(registry.resolve(str(name)))
     return fetch(catalogue.find(str(name)), offline, root)
 
 
