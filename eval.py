@@ -57,10 +57,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     how.add_argument("--bss", choices=("fast", "museval"), default="fast", help=text)
     how.add_argument("--window", type=seconds, default=1.0, metavar="S", help="seconds of a window (default: 1)")
     how.add_argument("--hop", type=seconds, metavar="S", help="seconds between windows (default: the window)")
-    text = "average N passes over delayed copies (default: the original's; Spleeter 0, Demucs 1)"
+    text = "average N passes over delayed copies (default: the original's; Spleeter and BandSplitRNN 0, Demucs 1)"
     how.add_argument("--shifts", type=shared.natural, metavar="N", help=text)
-    text = "share of a segment that overlaps the next (default: the original's; Spleeter 0, Demucs 0.25)"
+    text = "share of a segment that overlaps the next (default: the original's; Spleeter 0, Demucs 0.25, BandSplitRNN 0.82)"
     how.add_argument("--overlap", type=float, metavar="SHARE", help=text)
+    text = "how segments are added, which separator.py calls --window (BandSplitRNN; default: normalised)"
+    how.add_argument("--overlap-window", metavar="NAME", help=text)
     parts = how.add_mutually_exclusive_group()
     parts.add_argument("--segment", type=seconds, metavar="S", help="seconds per network call (default: the network's)")
     text = "the whole song in one call of the network, in memory (Demucs but for HTDemucs)"

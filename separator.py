@@ -64,10 +64,21 @@ def parser() -> Parser:
     parts.add_argument("--segment", type=float, metavar="S", help=text)
     text = "the whole song in one call of the network, in memory (Demucs but for HTDemucs)"
     parts.add_argument("--no-split", dest="split", action="store_false", help=text)
-    text = "share of a segment that overlaps the next, 0 … 0.95 (default: the original's; Spleeter 0, Demucs 0.25)"
+    text = (
+        "share of a segment that overlaps the next, 0 … 0.95 (default: the original's; Spleeter 0, Demucs 0.25, "
+        "BandSplitRNN 0.82)"
+    )
     how.add_argument("--overlap", type=float, metavar="SHARE", help=text)
     text = (
-        "average N passes over randomly delayed copies (default: the original's; Spleeter 0, one pass without delay; "
+        "how segments are added (BandSplitRNN): normalised (default), or as its reference program does without and with "
+        "a window: reference | reference:hann …"
+    )
+    how.add_argument("--window", metavar="NAME", help=text)
+    text = "segments per network call (default: 1 on a CPU and for Demucs, 4 elsewhere; BandSplitRNN 8)"
+    how.add_argument("--batch", type=positive, metavar="N", help=text)
+    text = (
+        "average N passes over randomly delayed copies (default: the original's; Spleeter and "
+        "BandSplitRNN 0, one pass without delay; "
     )
     how.add_argument("--shifts", type=int, metavar="N", help=text + "Demucs 1)")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of the delays (default: 0)")

@@ -112,7 +112,9 @@ def _separator(plan: planning.Plan, options: Namespace) -> Separator:
         mwf=options.mwf,
         mask_extension=options.mask_extension,
         split=options.split,
+        batch=options.batch,
         jobs=max(1, options.jobs),
+        window=options.window,
     )
     console.log(f"weights: {separator.name}, {separator.weights_path} ({separator.weights_hash})")
     console.log(f"engine: {separator.engine}")

@@ -123,6 +123,8 @@ def _separation(options: Namespace, cfg: DictConfig) -> dict[str, Any]:
     flags = {key: getattr(options, key) for key in _FLAGS if getattr(options, key) is not None}
     if options.whole:
         flags["split"] = False
+    if options.overlap_window:
+        flags["window"] = options.overlap_window
     return {**flags, **{key: cfg.separation[key] for key in cfg.separation if _is_given(options, f"separation.{key}")}}
 
 

@@ -27,7 +27,9 @@ class Windowing:
     """How a stream is cut, and how the chunks become one again.
 
     ``normalised`` divides by the sum of the windows, so that a network that changes nothing changes nothing. Its window
-    is a squared sine, which hides where chunks begin and end.
+    is a squared sine, which hides where chunks begin and end: with a network of random weights on music, the estimate
+    strays from that of a hop eight times shorter by at most 4 times as much from sample to sample there as elsewhere,
+    with equal weights by 10 times as much. A triangle is as good.
 
     ``reference`` is what amanteur/BandSplitRNN-Pytorch does: a sum of chunks that are divided by ``size / hop``. That
     is no whole number, so the level rises and falls with every hop (by -1.0 to +0.6 dB for its 5.6 chunks).

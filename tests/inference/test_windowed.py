@@ -266,3 +266,15 @@ def test_windows_are_refused_where_songs_are_heard_as_a_whole(small_model):
     for model in (FakeWave(), small_model):
         with pytest.raises(UserError, match="window has no meaning"):
             Separator.from_model(model, window="normalised")
+
+
+@pytest.mark.parametrize("name", ["bsrnn_separator_small", "bsrnn_separator_small_hann"])
+def test_golden(shared_parity, name):
+    from tests.parity import golden
+    from tests.parity.cases_bsrnn_separator import CASES
+
+    case = golden.load(shared_parity / f"{name}.npz")
+    outputs = CASES[case.arch, case.op](case)
+    assert set(outputs) == set(case.outputs)
+    for key, value in outputs.items():
+        assert case.compare(key, value).ok, key
