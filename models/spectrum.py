@@ -67,7 +67,7 @@ class STFT:
         return spectrum.reshape([*x.shape[:-1], *spectrum.shape[1:]])
 
     def inverse(self, spectrum: paddle.Tensor, length: int | None = None) -> paddle.Tensor:
-        """``[..., 2, size // 2 + 1, frames]`` to samples ``[..., length]``; only for an even size.
+        """``[..., 2, size // 2 + 1, frames]`` to samples ``[..., length]``.
 
         Frames are windowed, added up, and divided by the sum of the squared windows. Without a ``length`` all samples
         that there are, less those that ``center`` added.
@@ -76,7 +76,8 @@ class STFT:
             ValueError: the windows leave a gap
         """
         flat = spectrum.reshape([-1, *spectrum.shape[-3:]])
-        if paddle.in_dynamic_mode() and not card.holds(spectrum):
+        even = self.size % 2 == 0  # Paddle's inverse knows no other size
+        if even and paddle.in_dynamic_mode() and not card.holds(spectrum):
             x = paddle.signal.istft(
                 paddle.complex(flat[:, 0], flat[:, 1]),
                 self.size,
