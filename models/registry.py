@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from models.apollo_config import APOLLO, ApolloConfig
 from models.bsrnn_config import BSRNN, BSRNNConfig
 from models.demucs_config import DEMUCS, DEMUCS_V1, DEMUCS_V2, DemucsConfig, DemucsV1Config, DemucsV2Config
 from models.description import Description
@@ -36,6 +37,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("models.hdemucs", "HDemucs", HDemucsConfig, HDEMUCS),
     Family("models.hdemucs", "TorchHDemucs", TorchHDemucsConfig, TORCH_HDEMUCS),
     Family("models.htdemucs", "HTDemucs", HTDemucsConfig, HTDEMUCS),
+    Family("models.apollo", "Apollo", ApolloConfig, APOLLO),
     Family("models.bsrnn", "BandSplitRNN", BSRNNConfig, BSRNN),
 )
 
