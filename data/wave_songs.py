@@ -7,19 +7,20 @@ every audio file: what changed, was added or removed since then is noticed witho
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from data.index import INDEX_NAME, Index, Song, file_stat, read_index
-from data.layout import MUSDB_VALIDATION
+from data.layout import MUSDB_VALIDATION, SongFolder, SplitRule, assign_splits
 from data.musdb import STEM_SUFFIX
 from data.stems import AUDIO_SUFFIXES, canonical
-from runtime.console import progress, warn
+from runtime.console import log, progress, warn
 from runtime.errors import UserError
 from runtime.files import read_json, require_writable, write_json
 
@@ -59,16 +60,6 @@ class Collection:
 
     def split(self, name: str) -> list[MeasuredSong]:
         return [measured for measured in self.songs if measured.song.split == name]
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A song before it is measured: files by source, relative to the data set."""
-
-    name: str
-    split: str
-    folder: str
-    sources: dict[str, str]
 
 
 def collect(root: str | Path, kind: str, sources: Sequence[str], metadata: str | Path) -> Collection:
@@ -115,6 +106,37 @@ def test_songs(root: str | Path, sources: Sequence[str]) -> tuple[Index, list[So
     return Index(folder, tuple(songs)), songs
 
 
+def folder_index(root: str | Path, sources: Sequence[str], known: Mapping[str, Song] | None = None) -> Index:
+    """The songs in ``train``, ``valid`` and ``test`` of a folder without an index; their levels are not measured.
+
+    Training songs are held back for validation as `data.layout.assign_splits` says. ``known`` has songs by folder, as
+    an earlier look found them: those whose files are unchanged are not probed again. Raises as `collect` does.
+    """
+    root, names, known = Path(root), [spelled(source) for source in sources], known or {}
+    parts = [folder for folder in ("train", "valid", "test") if (root / folder).is_dir()]
+    if not parts and not any(root.rglob(f"*{STEM_SUFFIX}")):
+        raise UserError(
+            f"{root}: there is no folder `train` with songs and no {INDEX_NAME}; "
+            f"make one with `python preprocess.py --dataset {shlex.quote(os.fspath(root))}`"
+        )
+    found = [song for folder in parts for song in _songs_below(root, root / folder, folder, names)]
+    if not found:
+        raise UserError(_nothing(root, names))
+    found, notes = assign_splits(found, SplitRule())
+    for note in notes:
+        log(note)
+
+    def song_of(folder: SongFolder) -> Song:
+        old = known.get(folder.folder)
+        stat = {path: file_stat(root / path) for path in folder.sources.values()}
+        if old is not None and (old.sources, old.stat) == (folder.sources, stat):
+            return replace(old, name=folder.name, split=folder.split)
+        return _measured(root, folder, _measure(root, folder.sources, level=False)).song
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return Index(root, tuple(pool.map(song_of, found)))
+
+
 def spelled(source: str) -> str:
     """The name of a source as the program spells it; a source that only the data set knows keeps its own."""
     return canonical(source) or source
@@ -123,13 +145,13 @@ def spelled(source: str) -> str:
 # -------------------------------------------------------------------------------------------------------------- finding
 
 
-def _found(root: Path, kind: str, sources: list[str]) -> list[_Found]:
+def _found(root: Path, kind: str, sources: list[str]) -> list[SongFolder]:
     if not (root / "train").is_dir():
         raise UserError(f"{root}: there is no folder `train` with songs and no {INDEX_NAME}; check dset.{kind}")
     train = _songs_below(root, root / "train", "train", sources)
     valid = _songs_below(root, root / "valid", "valid", sources) if (root / "valid").is_dir() else []
     if kind == "musdb":
-        held_back = [_Found(s.name, "valid", s.folder, s.sources) for s in train if s.name in MUSDB_VALIDATION]
+        held_back = [SongFolder(s.name, "valid", s.folder, s.sources) for s in train if s.name in MUSDB_VALIDATION]
         train, valid = [song for song in train if song.name not in MUSDB_VALIDATION], held_back + valid
     return train + valid
 
@@ -140,7 +162,7 @@ def _nothing(root: Path, sources: list[str]) -> str:
     return f"{root}: no songs; a song is a folder with {', '.join(f'{source}.wav' for source in sources)}"
 
 
-def _songs_below(root: Path, folder: Path, split: str, sources: list[str]) -> list[_Found]:
+def _songs_below(root: Path, folder: Path, split: str, sources: list[str]) -> list[SongFolder]:
     """The songs in the leaves below a folder, sorted by name; hidden folders and those without any source left out."""
     songs, entered = [], set()
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -157,7 +179,7 @@ def _songs_below(root: Path, folder: Path, split: str, sources: list[str]) -> li
             if paths:
                 relative = {source: path.relative_to(root).as_posix() for source, path in paths.items()}
                 name = leaf.relative_to(folder).as_posix()
-                songs.append(_Found(name, split, leaf.relative_to(root).as_posix(), relative))
+                songs.append(SongFolder(name, split, leaf.relative_to(root).as_posix(), relative))
     return songs
 
 
@@ -178,7 +200,7 @@ def _source_files(folder: Path, files: list[str], sources: list[str]) -> dict[st
     if len(missing) == len(sources):
         return {}
     if missing:
-        raise UserError(f"{folder}: there is no {missing[0]}{AUDIO_SUFFIXES[0]}; every song needs all of dset.sources")
+        raise UserError(f"{folder}: there is no {missing[0]}{AUDIO_SUFFIXES[0]}; every song needs {', '.join(sources)}")
     return {source: there[source] for source in (*sources, "mixture") if source in there}
 
 
@@ -195,7 +217,7 @@ def _indexed(index: Index, sources: list[str], record: Path) -> Collection:
         if changed:
             raise UserError(f"{changed[0]} changed since the index was made; run `python preprocess.py` again")
     wanted = [{part: song.sources[part] for part in song.parts("mixture")} for song in usable]
-    found = [_Found(song.name, song.split, song.folder, files) for song, files in zip(usable, wanted, strict=True)]
+    found = [SongFolder(song.name, song.split, song.folder, files) for song, files in zip(usable, wanted, strict=True)]
     measures = _measures(index.root, found, record)
     songs = [
         MeasuredSong(song, measures[song.folder].mean, measures[song.folder].std)
@@ -205,7 +227,7 @@ def _indexed(index: Index, sources: list[str], record: Path) -> Collection:
     return Collection(index, tuple(songs))
 
 
-def _measures(root: Path, found: list[_Found], record: Path) -> dict[str, Measure]:
+def _measures(root: Path, found: list[SongFolder], record: Path) -> dict[str, Measure]:
     """What is known of each song by its folder: from the record as far as the files are unchanged, else measured."""
     known = _read(record)
     rows: dict[str, dict] = {}
@@ -242,9 +264,9 @@ def _read(record: Path) -> dict[str, dict]:
     return known["songs"]
 
 
-def _measure_all(root: Path, songs: list[_Found]) -> list[Measure]:
+def _measure_all(root: Path, songs: list[SongFolder]) -> list[Measure]:
     """The measures of songs in their order. Threads suffice: decoding and sums leave Python's lock alone."""
-    measure: Callable[[_Found], Measure] = partial(_measure_song, root)
+    measure: Callable[[SongFolder], Measure] = partial(_measure_song, root)
     threads = min(THREADS, len(os.sched_getaffinity(0)), len(songs))
     with ThreadPoolExecutor(threads) as pool, progress(len(songs), "measuring", "song") as bar:
         measures = []
@@ -254,7 +276,7 @@ def _measure_all(root: Path, songs: list[_Found]) -> list[Measure]:
     return measures
 
 
-def _measure_song(root: Path, song: _Found) -> Measure:
+def _measure_song(root: Path, song: SongFolder) -> Measure:
     return _measure(root, song.sources)
 
 
@@ -295,7 +317,7 @@ def _is_loud(folder: str, measure: Measure) -> bool:
     return measure.std >= SILENCE
 
 
-def _measured(root: Path, song: _Found, measure: Measure) -> MeasuredSong:
+def _measured(root: Path, song: SongFolder, measure: Measure) -> MeasuredSong:
     stat = {path: file_stat(root / path) for path in song.sources.values()}
     content = "".join(f"{path} {stat[path]}\n" for path in sorted(stat))
     fingerprint = hashlib.sha256(f"{root.resolve()}\n{content}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
