@@ -190,7 +190,7 @@ def _numbers(rows: list[list[str]], *columns: int | None) -> np.ndarray:
 
 
 def _from_notes(notes: np.ndarray, step: float = 0.005) -> Pitch:
-    """Notes `[n, 3]` of onset s, offset s, MIDI number as labels every `step` s; of two at once the later one sounds."""
+    """Notes `[n, 3]` of onset s, offset s and MIDI number as labels; of two at once the later one sounds."""
     if (notes[:, 1] < notes[:, 0]).any():
         raise ValueError("a note ends before it begins")
     times = np.arange(math.ceil(notes[:, 1].max() / step) + 2) * step
