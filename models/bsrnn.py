@@ -112,12 +112,17 @@ class BandSplitRNN(nn.Layer):
         y = mask * deviation + mean
         return y if self.config.complex_as_channel else y.squeeze(2)
 
-    def forward(self, mix: paddle.Tensor) -> paddle.Tensor:
+    def forward(
+        self, mix: paddle.Tensor, spectrum: bool = False
+    ) -> paddle.Tensor | tuple[paddle.Tensor, paddle.Tensor]:
+        """The stem's waveforms; with ``spectrum`` also what they are made of, which is no waveform's spectrogram."""
         length = mix.shape[2]
         missing = self.config.n_fft // 2 + 1 - length
         x = card.pad(mix, 0, missing) if missing > 0 else mix
-        y = self.inverse(self.spectrum(self.transform(x)), x.shape[2])
-        return (card.cut(y, 2, 0, length) if missing > 0 else y).unsqueeze(1)
+        z = self.spectrum(self.transform(x))
+        y = self.inverse(z, x.shape[2])
+        wave = (card.cut(y, 2, 0, length) if missing > 0 else y).unsqueeze(1)
+        return (wave, z) if spectrum else wave
 
 
 def _mean(x: paddle.Tensor) -> paddle.Tensor:
