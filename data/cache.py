@@ -134,6 +134,22 @@ def build(
     return report
 
 
+def fill(index: Index, spec: CacheSpec, root: str | Path, songs: Sequence[Song], processes: int | None = None) -> None:
+    """Cache what of ``songs`` is not cached yet and say so; a moment if nothing is missing. Otherwise as `build`.
+
+    Raises:
+        UserError: a song cannot be cached
+    """
+    if all(path_of(root, song, spec).exists() for song in songs):
+        return
+    report = build(index, spec, root, songs, processes)
+    for line in report.lines():
+        log(line)
+    if report.failed:
+        name, reason = next(iter(report.failed.items()))
+        raise UserError(f"{len(report.failed)} songs could not be cached, first {name}: {reason}")
+
+
 def _usable(index: Index, songs: list[Song], spec: CacheSpec, report: BuildReport) -> list[Song]:
     """Songs that have all stems and at least one frame; of songs with the same content the first."""
     usable: dict[str, Song] = {}

@@ -6,10 +6,8 @@ from typing import Any
 from data import cache as cache_store
 from data.chunks import CacheSpec
 from data.demucs_augment import Repitch
-from data.index import Index, Song
 from data.wave_songs import Collection, MeasuredSong, collect, spelled, test_songs
 from data.wave_tracks import Track, WaveSegments, WaveTracks, WholeTrack, segments_of, subset
-from runtime.console import log
 from runtime.errors import UserError
 
 __all__ = ["Track", "WaveSegments", "WaveTracks", "WholeTrack", "build", "prepare", "repitch_of", "test_tracks"]
@@ -22,7 +20,8 @@ def prepare(cfg: Any, cache: str | Path | None = None, processes: int | None = N
     """
     for collection in _collections(cfg.dset).values():
         if cache is not None:
-            _fill(collection.index, [measured.song for measured in collection.songs], cfg.dset, cache, processes)
+            songs = [measured.song for measured in collection.songs]
+            cache_store.fill(collection.index, _spec(cfg.dset), cache, songs, processes)
     if cache is not None:
         test_tracks(cfg, cache)
 
@@ -104,7 +103,7 @@ def _tracks(collection: Collection, dset: Any, cache: str | Path | None) -> dict
     spec = _spec(dset)
     songs = [measured.song for measured in collection.songs]
     if cache is not None:
-        _fill(collection.index, songs, dset, cache, None)
+        cache_store.fill(collection.index, spec, cache, songs)
     tracks: dict[str, list[Track]] = {}
     for measured in collection.songs:
         song = measured.song
@@ -112,19 +111,6 @@ def _tracks(collection: Collection, dset: Any, cache: str | Path | None) -> dict
         track = Track(collection.index, spec, song, measured.mean, measured.std, file)
         tracks.setdefault(song.split, []).append(track)
     return tracks
-
-
-def _fill(index: Index, songs: list[Song], dset: Any, root: str | Path, processes: int | None) -> None:
-    """Cache what is not cached yet."""
-    spec = _spec(dset)
-    if all(cache_store.path_of(root, song, spec).exists() for song in songs):
-        return
-    report = cache_store.build(index, spec, root, songs, processes)
-    for line in report.lines():
-        log(line)
-    if report.failed:
-        name, reason = next(iter(report.failed.items()))
-        raise UserError(f"{len(report.failed)} songs could not be cached, first {name}: {reason}")
 
 
 def _joined(tracks: dict[str, dict[str, list[Track]]], dset: Any) -> tuple[list[Track], list[Track]]:

@@ -12,6 +12,7 @@ import models
 from data.index import Index, Song, load_stem
 from dsp.stft import SpleeterSTFT
 from runtime.errors import UserError
+from training.optimizers import adam
 from training.prepare import plain
 from training.recipes import Batch
 
@@ -81,15 +82,7 @@ class SpleeterRecipe:
         Paddle adds epsilon to the root of the bias-corrected second moment (as torch does), TensorFlow 1 to the root
         of the uncorrected one: there it counts up to 32 times more in the first thousand steps, and the same later.
         """
-        train = self.cfg.train
-        return paddle.optimizer.Adam(
-            learning_rate=train.lr,
-            beta1=train.betas[0],
-            beta2=train.betas[1],
-            epsilon=train.epsilon,
-            weight_decay=train.weight_decay or None,
-            parameters=[parameter for parameter in model.parameters() if not parameter.stop_gradient],
-        )
+        return adam(self.cfg.train, model)
 
     def loss(self, model: paddle.nn.Layer, batch: Batch) -> tuple[paddle.Tensor, dict[str, paddle.Tensor]]:
         """Distance between the predicted and the true magnitudes; one term an instrument."""
