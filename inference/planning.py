@@ -122,9 +122,11 @@ def _of_targets(name: str, weights: str | Path | None, offline: bool) -> Plan:
         raise UserError("--weights goes with one network: put the paths of weights among the names instead")
     if not all(names):
         raise UserError(f"-n {name}: between two commas a network is missing")
+    for each in names:  # before anything is downloaded
+        there = lightning.split(each)[0].exists()
+        if not there and (demucs.is_name(each) or not registry.describe(_network(each)).hop):
+            raise UserError(f"{each} does not run together with others: only networks that separate one stem each do")
     plans = [plan(each, offline=offline) for each in names]
-    if alone := next((each for each in plans if each.bag is not None), None):
-        raise UserError(f"{alone.bag} gives all of its stems itself: name it alone")
     plans.sort(key=lambda each: targets.rank(each.description))
     label = "+".join(each.label for each in plans)
     targets.together(label, [each.description for each in plans])

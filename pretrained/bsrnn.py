@@ -28,6 +28,7 @@ _FIRST = "bandsplit.fcs.0.weight"  # a tensor that every such network has
 _MODEL = ("sr", "n_fft", "bandsplits", "complex_as_channel", "is_mono", "bottleneck_layer", "t_timesteps", "fc_dim")
 _MODEL += ("rnn_dim", "rnn_type", "bidirectional", "num_layers", "mlp_dim", "return_mask")  # keys of a configuration
 _GATES = {4: "LSTM", 3: "GRU"}
+_TARGETS = tuple(variant["target"] for variant in BSRNN.values())
 
 
 def identify(path: str | Path, network: str | None = None) -> tuple[str, dict[str, Any]] | None:
@@ -35,8 +36,8 @@ def identify(path: str | Path, network: str | None = None) -> tuple[str, dict[st
 
     Args:
         path: a state dict or checkpoint, see `pretrained.load_weights`
-        network: name in the registry, where it is known; else the configuration beside the file, its bands, or the name
-            of its folder decide which stem it separates
+        network: name in the registry, where it is known; else the configuration beside the file, the name of its folder
+            or its own, or its bands decide which stem it separates
 
     Raises:
         UserError: a damaged file, weights of another stem than ``network``'s, bands that nobody knows, or nothing that
@@ -49,7 +50,7 @@ def identify(path: str | Path, network: str | None = None) -> tuple[str, dict[st
     if _FIRST not in shapes:
         return None
     options = _options(file, shapes, own)
-    said = options.pop("target", None)
+    said = options.pop("target", None) or (file.stem if file.stem == file.parent.name in _TARGETS else None)
     if network is not None:
         if registry.family(network).config is not BSRNNConfig:
             raise UserError(f"{path} holds weights of a BandSplitRNN, not of {network}")
@@ -227,9 +228,8 @@ def _said(source: Path, notes: DictConfig) -> Iterator[tuple[str, Any]]:
 
 def _guess(file: Path, options: Mapping[str, Any]) -> str:
     """The stem of weights without a word about it: by the folder or the name of the file, or by bands of its own."""
-    targets = [variant["target"] for variant in BSRNN.values()]
     for word in (file.parent.name, file.stem, options["bandsplits"]):
-        if word in targets:
+        if word in _TARGETS:
             return word
     raise UserError(
         f"{file} does not say which stem it separates: name the network, too ({', '.join(BSRNN)}), "
