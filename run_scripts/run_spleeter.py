@@ -12,7 +12,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from run_scripts import options as shared
-from runtime import config, console
+from run_scripts.train_options import add_training, configuration, train
+from runtime import console
 from runtime.errors import UserError
 from training.interrupts import StopRequests
 
@@ -45,40 +46,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     modes = ("process_data", "fast_train", "train")
     parser.add_argument("-m", dest="mode", required=True, choices=modes, help="what to do, see below")
-    shared.add_common(parser, DEFAULT)
-    shared.add_processes(parser)
-    shared.add_nodes(parser)
-    key = parser.add_argument_group("training").add_argument
-    key("-bs", dest="train.batch_size", type=shared.positive, metavar="N", help="segments per process and forward pass")
-    key(
-        "-lm",
-        dest="load",
-        type=shared.boolean,
-        metavar="True|False",
-        help="a new run begins with the published weights (True, the default) or from scratch (False)",
-    )
-    key("-seed", dest="train.seed", type=int, metavar="N", help="of the weights, the order of the data and the crops")
-    key("-amp", dest="train.amp", action="store_const", const=True, help="mixed precision, on cards only")
-    key("--steps", dest="train.steps", type=shared.positive, metavar="N", help="train until so many updates are done")
-    key("--epochs", dest="train.epochs", type=shared.positive, metavar="N", help="… passes over the data instead")
-    key("--model-dir", dest="model_dir", metavar="FOLDER", help="where runs are kept (default: model)")
-    key("--restart", action="store_true", help="begin anew; what the run has done so far is set aside, not removed")
-    key("--offline", action="store_true", help="never download weights")
+    load = "a new run begins with the published weights (True, the default) or from scratch (False)"
+    add_training(parser, DEFAULT, load)
     return parser.parse(arguments)
-
-
-def configuration(options: argparse.Namespace) -> Any:
-    """The configuration that the command line asks for; ``key=value`` has the last word."""
-    flags = {
-        "data.source": {"fast_train": "cache", "train": "decode"}.get(options.mode),
-        "train.init": {True: "published", False: "scratch", None: None}[options.load],
-        "model_dir": options.model_dir,
-    }
-    changes = [f"{key}={value}" for key, value in flags.items() if value is not None]
-    given = vars(options)
-    if given["train.epochs"] and not given["train.steps"]:
-        changes.append("train.steps=null")
-    return config.load(options.config, [*changes, *shared.overrides(options)], group="spleeter")
 
 
 def process_data(cfg: Any, processes: int) -> int:
@@ -103,40 +73,15 @@ def process_data(cfg: Any, processes: int) -> int:
     return 0
 
 
-def train(cfg: Any, options: argparse.Namespace, arguments: list[str], requests: StopRequests) -> int:
-    """Trains in this process, or in ``-npn`` processes (on each of several nodes) that run this command again."""
-    from runtime import device as devices
-    from runtime import distributed
-    from runtime.launch import in_worker, launch
-    from runtime.meeting import meet
-    from training.prepare import prepare
-
-    here, left = divmod(cfg.train.processes, options.nodes or 1)
-    if left or not here:
-        raise UserError(f"train.processes={cfg.train.processes} cannot be shared out to {options.nodes} nodes")
-    device = devices.select(cfg.device, cfg.network, here)
-    if not in_worker():
-        with meet(shared.nodes(options)) as meeting:
-            folder = config.run_folder(cfg, cfg.model_dir)
-            if meeting is None or meeting.is_first:
-                folder = prepare(cfg, options.restart, options.offline)
-            if cfg.train.processes > 1:
-                return launch(here, [__file__, *arguments], device, folder / "logs", meeting)
-    devices.activate(device)
-    from training import experiment
-
-    return experiment.run(cfg, device, distributed.init(device), requests)
-
-
 def main(arguments: list[str]) -> int:
     with StopRequests() as requests:
         options = parse(arguments)
-        cfg = configuration(options)
+        cfg = configuration(options, group="spleeter")
         if options.mode == "process_data":
             if shared.nodes(options):
                 raise UserError("-m process_data works on one node: leave out --nnodes", status=2)
             return process_data(cfg, options.processes or len(os.sched_getaffinity(0)))
-        return train(cfg, options, arguments, requests)
+        return train(cfg, options, [__file__, *arguments], requests)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from data.activity import Activity
 from data.activity_index import SOURCES, open_index
 from data.activity_lists import list_path, write_lists
 from data.chunks import CacheSpec
-from data.index import Index, Song, read_index
+from data.index import INDEX_NAME, Index, Song, read_index
 from data.salient import Remix, SalientSegments
 from data.salient_augment import BatchAugmentation, augment, batch_generator
 from data.wave_tracks import Track
@@ -53,10 +53,12 @@ def settle(cfg: Any, processes: int | None = None) -> Index:
 
 
 def _index(cfg: Any) -> Index:
-    """The index of a run; it is made for a folder that has none, and lies beside the lists then."""
-    if Path(cfg.data.index).is_file():
-        return read_index(cfg.data.index)
-    return open_index(cfg.data.dataset, cfg.train_dataset.txt_dir, [cfg.train_dataset.target])
+    """The index of a run; that of a folder without one lies beside the lists, and is brought up to date."""
+    folder, dataset = Path(cfg.train_dataset.txt_dir), Path(cfg.data.dataset)
+    known = Path(cfg.data.index)
+    if known == folder / INDEX_NAME and (dataset.is_dir() or not known.is_file()):
+        return open_index(dataset, folder, [cfg.train_dataset.target])
+    return read_index(known)
 
 
 def waveform_spec(cfg: Any, index: Index) -> CacheSpec:

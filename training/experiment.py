@@ -85,6 +85,8 @@ def _run(cfg: Any, device: Device, group: Group, requests: StopRequests, folder:
     global_batch = train.batch_size * group.size * train.accumulate
     journal = Journal(folder, train, global_batch, len(stream.plan(0)) / train.accumulate, group.is_main)
     journal.say(f"config: {cfg.config_name}, signature {identity['signature']}, folder {folder}")
+    for note in recipe.notes:
+        journal.say(note)
     journal.say(f"weights: {origin}")
     journal.say(f"data: {index.path}; train: {data.summary()}; valid: {valid.summary() if valid else 'none'}")
     journal.say(

@@ -41,10 +41,12 @@ class Recipe(Protocol):
     Attributes:
         scores: what :meth:`validate` measures; ``loss`` is first, and the lowest one is the best
         sample_rate: Hz, of :meth:`listen`
+        notes: lines about the network, for the beginning of a run
     """
 
     scores: Sequence[str]
     sample_rate: int
+    notes: Sequence[str]
 
     def build_model(self) -> paddle.nn.Layer:
         """The network with its initial weights."""

@@ -10,6 +10,7 @@ import paddle
 import models
 from data.index import Index, Song, load_stem
 from metrics.sdr import usdr
+from models.bsrnn_config import BSRNNConfig
 from training.optimizers import adam
 from training.prepare import plain
 from training.recipes import Batch
@@ -63,6 +64,7 @@ class BSRNNRecipe:
     def __init__(self, cfg: Any):
         self.cfg = cfg
         self.sample_rate = int(cfg.model.sr)
+        self.notes = (bands_used(cfg),)
 
     def build_model(self) -> paddle.nn.Layer:
         """The network; what no gradient reaches is frozen, as data parallelism wants it."""
@@ -109,6 +111,14 @@ class BSRNNRecipe:
         with paddle.no_grad():
             estimate = model(paddle.to_tensor(padded[None]))[0, 0].numpy()
         return {"mixture": mixture[:, :length], self.cfg.train_dataset.target: estimate[:, : mixture.shape[1]]}
+
+
+def bands_used(cfg: Any) -> str:
+    """Which bands a network has; a target may be trained with those of another, but that should be meant."""
+    options, usual = BSRNNConfig(**plain(cfg.model)), models.describe(cfg.network).config["bandsplits"]
+    used, named = options.bandsplits, isinstance(options.bandsplits, str)
+    text = f"network: {cfg.network}, {len(options.widths())} bands" + f" ({used})" * named
+    return f"{text}; the usual ones of this target are model=bandsplitrnn{usual}" if named and used != usual else text
 
 
 def chunk_sdr(target: np.ndarray, estimate: np.ndarray, frame: int) -> float:

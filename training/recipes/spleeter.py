@@ -68,6 +68,7 @@ class SpleeterRecipe:
         self.instruments = tuple(cfg.model.instruments)
         self.scores = ("loss", *self.instruments)
         self.sample_rate = cfg.model.sample_rate
+        self.notes = ()
 
     def build_model(self) -> paddle.nn.Layer:
         """The network; what no gradient reaches is frozen, as data parallelism wants it."""
