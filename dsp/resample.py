@@ -84,9 +84,35 @@ def sinc_resample(
         raise ValueError(f"the length must lie in 0 … {longest}, not {wanted}")
     if old == new or wanted == 0:
         return np.asarray(x, np.float32)[..., :wanted]
-    kernel, width = _sinc_kernel(old, new, zeros, rolloff)
-    signal = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(width, width + old)], "edge").astype(np.float32, copy=False)
+    return _interpolated(x, *_sinc_kernel(old, new, zeros, rolloff), old, wanted, "edge")
+
+
+def torchaudio_resample(x: np.ndarray, old: int, new: int, zeros: int = 128, rolloff: float = 0.99) -> np.ndarray:
+    """``torchaudio.transforms.Resample``, which the pitch networks expect: ``x [..., N] -> [..., ceil(N·new/old)]``.
+
+    Args:
+        x: float32 signal; before and after it there is silence
+        old: sample rate of the input, Hz
+        new: sample rate of the output, Hz
+        zeros: zero crossings of the sinc on each side (``lowpass_filter_width``)
+        rolloff: cut-off as a part of the lower Nyquist frequency
+    """
+    divisor = math.gcd(old, new)
+    old, new = old // divisor, new // divisor
+    wanted = -(-x.shape[-1] * new // old)
+    if old == new or wanted == 0:
+        return np.asarray(x, np.float32)
+    return _interpolated(x, *_torchaudio_kernel(old, new, zeros, rolloff), old, wanted, "constant")
+
+
+def _interpolated(x: np.ndarray, kernel: np.ndarray, width: int, old: int, wanted: int, ends: str) -> np.ndarray:
+    """So many samples, of which each period of the kernel ``[taps, new]`` makes ``new`` out of every ``old``.
+
+    ``ends``: what is beyond the signal, a mode of ``numpy.pad``.
+    """
+    signal = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(width, width + old)], ends).astype(np.float32, copy=False)
     windows = np.lib.stride_tricks.sliding_window_view(signal, kernel.shape[0], axis=-1)[..., ::old, :]
+    new = kernel.shape[1]
     periods = -(-wanted // new)
     out = np.empty((*x.shape[:-1], periods, new), np.float32)
     step = max(1, _BLOCK_VALUES // (kernel.shape[0] * math.prod(x.shape[:-1])))
@@ -105,7 +131,21 @@ def _sinc_kernel(old: int, new: int, zeros: int, rolloff: float) -> tuple[np.nda
     """
     cutoff = min(old, new) * rolloff
     width = math.ceil(zeros * old / cutoff)
-    taps = np.arange(-width, width + old) / old
-    phase = np.clip((taps[:, None] - np.arange(new) / new) * cutoff, -zeros, zeros)
-    kernel = np.sinc(phase) * np.cos(np.pi * phase / (2 * zeros)) ** 2
+    kernel = _windowed_sinc(old, np.arange(new) / new, cutoff, zeros, width)
     return (kernel / kernel.sum(axis=0)).astype(np.float32), width
+
+
+@functools.lru_cache(maxsize=16)
+def _torchaudio_kernel(old: int, new: int, zeros: int, rolloff: float) -> tuple[np.ndarray, int]:
+    """The same with columns that sum to about 1, at times that are rounded to float32 as in the original."""
+    cutoff = min(old, new) * rolloff
+    width = math.ceil(zeros * old / cutoff)
+    times = np.arange(new, dtype=np.float32) / np.float32(new)
+    return (_windowed_sinc(old, times, cutoff, zeros, width) * (cutoff / old)).astype(np.float32), width
+
+
+def _windowed_sinc(old: int, times: np.ndarray, cutoff: float, zeros: int, width: int) -> np.ndarray:
+    """Values ``[taps, times]`` between ``width`` inputs before and after each period of ``old``, float64."""
+    taps = np.arange(-width, width + old) / old
+    phase = np.clip((taps[:, None] - times) * cutoff, -zeros, zeros)
+    return np.sinc(phase) * np.cos(np.pi * phase / (2 * zeros)) ** 2

@@ -12,6 +12,7 @@ from models.demucs_config import DEMUCS, DEMUCS_V1, DEMUCS_V2, DemucsConfig, Dem
 from models.description import Description
 from models.hdemucs_config import HDEMUCS, TORCH_HDEMUCS, HDemucsConfig, TorchHDemucsConfig
 from models.htdemucs_config import HTDEMUCS, HTDemucsConfig
+from models.rmvpe_config import RMVPE, RMVPEConfig
 from models.spleeter_config import VARIANTS, SpleeterConfig
 from models.tasnet_config import TASNET, TasNetConfig
 from runtime.errors import UserError
@@ -39,6 +40,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("models.htdemucs", "HTDemucs", HTDemucsConfig, HTDEMUCS),
     Family("models.apollo", "Apollo", ApolloConfig, APOLLO),
     Family("models.bsrnn", "BandSplitRNN", BSRNNConfig, BSRNN),
+    Family("models.rmvpe", "RMVPE", RMVPEConfig, RMVPE),
 )
 
 

@@ -10,6 +10,7 @@ from pretrained import names
 from runtime.errors import UserError
 
 _SHOWN = 5
+_COUNTER = ".num_batches_tracked"  # of PyTorch's batch normalisation; nothing computes with it
 
 
 def load_reference_state(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
@@ -47,6 +48,7 @@ def load_state(
         UserError: missing, unexpected or wrongly shaped tensors; nothing is loaded then
     """
     state, spelling = tensors(model), spelling or {}
+    state, arrays = _without_idle(model, state, arrays, spelling)
     wrong = {
         "missing": [spelling.get(name, name) for name in state if name not in arrays],
         "unexpected": [spelling.get(name, name) for name in arrays if name not in state],
@@ -70,6 +72,8 @@ def to_ours(model: Any, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.
     spelling = {link.ours: link.theirs for link in links.values()}
     ours = {}
     for given, array in arrays.items():
+        if given.endswith(_COUNTER):
+            continue
         name = given
         if given not in links and (now := names.current(model, given)) in links and now not in arrays:
             name = now
@@ -79,6 +83,22 @@ def to_ours(model: Any, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.
             ours[f"reference {name}"] = array
             spelling[f"reference {name}"] = name
     return ours, spelling
+
+
+def _without_idle(
+    model: Any, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray], spelling: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Tensors and arrays less each block that computes nothing (``model.idle``) and that only one of them has."""
+    state, arrays = dict(state), dict(arrays)
+    for block in getattr(model, "idle", ()):
+        mine = [name for name in state if name.startswith(block)]
+        theirs = [name for name in arrays if spelling.get(name, name).startswith(block)]
+        if not mine or not theirs:
+            for name in mine:
+                del state[name]
+            for name in theirs:
+                del arrays[name]
+    return state, arrays
 
 
 def _title(model: Any) -> str:
