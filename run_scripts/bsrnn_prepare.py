@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     text = "data set (default: MUSDB_DIR if that is set, else dataset)"
     add("-i", "--input-dir", "--input_dir", type=Path, default=Path(default), metavar="DIR", help=text)
-    text = "folder of the lists"
-    add("-o", "--output-dir", "--output_dir", type=Path, required=True, metavar="OUT", help=text)
+    text = "folder of the lists (default: files, where training looks for them)"
+    add("-o", "--output-dir", "--output_dir", type=Path, default=Path("files"), metavar="OUT", help=text)
     add("--subset", choices=("train", "test"), help="lists of these songs only (default: of all)")
     text = "of the subset train, only these; valid are the songs held back for validation (default: both)"
     add("--split", choices=("train", "valid"), help=text)
