@@ -8,7 +8,7 @@ import pytest
 
 from pretrained import torch_pickle
 from runtime.errors import UserError
-from tests.pretrained.torch_writer import Call, Global, Storage, save
+from tests.pretrained.torch_writer import Call, Global, Made, Storage, save
 
 CONTENT = {
     "weight": np.arange(24, dtype=np.float32).reshape(4, 6),
@@ -54,6 +54,39 @@ def test_objects_of_the_audio_projects_stay_inert(tmp_path):
     found = torch_pickle.load(tmp_path / "x.th")["options"]
     assert isinstance(found, torch_pickle.Mention)
     assert (found.name, found.arguments) == ("omegaconf.dictconfig.DictConfig", ({"a": 1},))
+
+
+CALLBACK = Made(Global("some.project", "Callback"), {"score": 0.5}, {"epoch": 3})
+
+
+def test_checkpoints_of_trainings_mention_classes_of_any_package(tmp_path):
+    save({"weight": CONTENT["weight"], "callback": CALLBACK, "since": Global("datetime", "timedelta")}, tmp_path / "x")
+    with pytest.raises(UserError, match=r"x is refused: it asks for some\.project\.Callback"):
+        torch_pickle.load(tmp_path / "x")
+    found = torch_pickle.load(tmp_path / "x", foreign=True)
+    assert np.array_equal(found["weight"], CONTENT["weight"])
+    callback = found["callback"]
+    assert isinstance(callback, torch_pickle.Mention)
+    assert (callback.name, callback.state, callback.items) == ("some.project.Callback", {"score": 0.5}, {"epoch": 3})
+    assert torch_pickle.class_name(found["since"]) == "datetime.timedelta"
+
+
+@pytest.mark.parametrize("name", [("os", "system"), ("builtins", "eval"), ("subprocess", "run"), ("importlib", "x")])
+def test_what_only_an_attack_asks_for_is_refused_everywhere(tmp_path, name):
+    save({"state": Call(Global(*name), "true")}, tmp_path / "x")
+    with pytest.raises(UserError, match=r"x is refused: it asks for"):
+        torch_pickle.load(tmp_path / "x", foreign=True)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_only_what_is_wanted_is_read(tmp_path, legacy):
+    def shapes(content):
+        return {name: value.shape for name, value in content.items() if isinstance(value, torch_pickle.Tensor)}
+
+    save(CONTENT, tmp_path / "x", legacy)
+    assert torch_pickle.load(tmp_path / "x", shapes) == {"weight": (4, 6), "half": (9,), "count": (1,), "empty": (0, 3)}
+    half = torch_pickle.load(tmp_path / "x", lambda content: content["half"])
+    assert np.array_equal(half, CONTENT["half"])
 
 
 def test_a_tensor_cannot_reach_beyond_its_storage(tmp_path):
