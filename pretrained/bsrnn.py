@@ -183,7 +183,7 @@ def _candidates(rows: Sequence[int], said: Mapping[str, Any]) -> Iterator[dict[s
             numbers = (1 if mono else 2) * (2 if pairs else 1)
             own = {"complex_as_channel": pairs, "is_mono": mono, "n_fft": 2 * (sum(rows) // numbers - 1)}
             if all(said.get(key, value) == value for key, value in own.items()):
-                known = {key: said[key] for key in ("sr",) if key in said}
+                known = {key: said[key] for key in ("sr", "hop_length") if key in said}
                 for splits in [said["bandsplits"]] if "bandsplits" in said else SCHEMES:
                     yield {**known, **own, "bandsplits": splits}
 
