@@ -53,13 +53,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     which.add_argument("--model-dir", dest="model_dir", type=named, metavar="FOLDER", help=text)
     which.add_argument("--offline", action="store_true", help="never download weights")
     how = parser.add_argument_group("how")
-    text = "fast: this program's (default) | museval: the original, the same numbers, slowly"
-    how.add_argument("--bss", choices=("fast", "museval"), default="fast", help=text)
+    text = (
+        "fast: this program's (default) | museval: the original, the same numbers, slowly | alone: SDR only, of each "
+        "stem as if there were no others"
+    )
+    how.add_argument("--bss", choices=("fast", "museval", "alone"), default="fast", help=text)
     how.add_argument("--window", type=seconds, default=1.0, metavar="S", help="seconds of a window (default: 1)")
     how.add_argument("--hop", type=seconds, metavar="S", help="seconds between windows (default: the window)")
     text = "average N passes over delayed copies (default: the original's; Spleeter and BandSplitRNN 0, Demucs 1)"
     how.add_argument("--shifts", type=shared.natural, metavar="N", help=text)
-    text = "share of a segment that overlaps the next (default: the original's; Spleeter 0, Demucs 0.25, BandSplitRNN 0.82)"
+    text = (
+        "share of a segment that overlaps the next (default: the original's; Spleeter 0, Demucs 0.25, "
+        "BandSplitRNN 0.82)"
+    )
     how.add_argument("--overlap", type=float, metavar="SHARE", help=text)
     text = "how segments are added, which separator.py calls --window (BandSplitRNN; default: normalised)"
     how.add_argument("--overlap-window", metavar="NAME", help=text)

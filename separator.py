@@ -70,10 +70,10 @@ def parser() -> Parser:
     )
     how.add_argument("--overlap", type=float, metavar="SHARE", help=text)
     text = (
-        "how segments are added (BandSplitRNN): normalised (default), or as its reference program does without and with "
-        "a window: reference | reference:hann …"
+        "how segments are added (BandSplitRNN): normalised (default), or as its reference program does, without and "
+        "with a window: reference | reference:hann …"
     )
-    how.add_argument("--window", metavar="NAME", help=text)
+    how.add_argument("--window", "--overlap-window", metavar="NAME", help=text)
     text = "segments per network call (default: 1 on a CPU and for Demucs, 4 elsewhere; BandSplitRNN 8)"
     how.add_argument("--batch", type=positive, metavar="N", help=text)
     text = (

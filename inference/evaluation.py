@@ -58,7 +58,7 @@ def evaluate(options: Namespace, changes: Sequence[str], script: str) -> int:
         songs=tuple(song.name for song in sorted(songs, key=lambda song: -song.seconds)),
         folder=Path(options.output) if options.output else Path("evaluation") / plan.label,
         device=cfg.device,
-        processes=_processes(options.processes or 1, len(songs), cfg.device, plan.network),
+        processes=processes(options.processes or 1, len(songs), cfg.device, plan.network),
         engine=options.engine,
         separation=_separation(options, cfg),
         bss=options.bss,
@@ -71,7 +71,7 @@ def evaluate(options: Namespace, changes: Sequence[str], script: str) -> int:
         _require_file(Path(options.json))
     minutes = sum(song.seconds for song in songs) / 60
     console.log(f"songs: {len(songs)} of {options.split} in {index.path} ({minutes:.1f} min)")
-    status = work(job) if job.processes == 1 else _share(job, script)
+    status = run(job, script)
     if status:
         return status
     scores = [read_score(job.file(song)) for song in songs]
@@ -148,7 +148,7 @@ def _is_given(options: Namespace, key: str) -> bool:
     return any(text.startswith(f"{key}=") for text in options.overrides)
 
 
-def _processes(asked: int, songs: int, device: str, network: str) -> int:
+def processes(asked: int, songs: int, device: str, network: str) -> int:
     """No more processes than songs; too many for the cards are refused even if fewer will do."""
     wanted = min(asked, songs)
     devices.select(device, network, wanted)  # first: it deals the threads of the CPU to those that will be there
@@ -156,8 +156,10 @@ def _processes(asked: int, songs: int, device: str, network: str) -> int:
     return wanted
 
 
-def _share(job: Job, script: str) -> int:
-    """Do the job in several processes; returns the exit status."""
+def run(job: Job, script: str) -> int:
+    """Do the job, in as many processes as it says; returns the exit status. ``script`` is the file of ``eval.py``."""
+    if job.processes == 1:
+        return work(job)
     device = devices.select(job.device, job.plan.network, job.processes)
     with tempfile.TemporaryDirectory(prefix="paddlestems-") as folder:
         path = job.write(Path(folder) / "job.json")

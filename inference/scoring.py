@@ -46,7 +46,7 @@ class Job:
         device, engine: as asked for on the command line
         processes: how many share the songs
         separation: options of the separator that differ from the weights' own
-        bss: ``fast`` or ``museval``
+        bss: ``fast``, ``museval``, or ``alone``: SDR only, of each stem as if there were no others
         window, hop: s
         restart: score songs again that have been scored
     """
@@ -185,9 +185,20 @@ def _bss(name: str) -> Any:
         from metrics.museval_original import museval_bss_eval
 
         return museval_bss_eval
+    if name == "alone":
+        return _alone
     from metrics.bss_eval import bss_eval_v4
 
     return bss_eval_v4
+
+
+def _alone(references: np.ndarray, estimates: np.ndarray, window: int, hop: int) -> Frames:
+    """SDR ``[S, frames]`` of stems ``[S, N, C]``, each by itself; what compares a stem with others is not known."""
+    from metrics.bss_eval import framewise_sdr
+
+    pairs = zip(references, estimates, strict=True)
+    sdr = np.stack([framewise_sdr(reference, estimate, window, hop) for reference, estimate in pairs])
+    return {name: sdr if name == "SDR" else np.full_like(sdr, np.nan) for name in COLUMNS}
 
 
 def _by_stem(stems: Sequence[str], scores: Frames) -> dict[str, Frames]:
