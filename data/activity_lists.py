@@ -126,7 +126,7 @@ def _usable(index: Index, target: str, splits: Sequence[str], activity: Activity
     for song in songs:
         changed = index.changed(song)
         if changed:
-            raise UserError(f"{index.root / changed[0]} changed since the index was made; make {index.path} again")
+            raise UserError(f"{changed[0]} changed since the index was made; run `python preprocess.py` again")
         if "\t" in song.name or "\n" in song.name:
             raise UserError(f"{song.folder}: a list cannot hold the name of this song, rename its folder")
         if not song.has(target):
