@@ -19,21 +19,26 @@ class PitchChange:
     """What happens to one segment.
 
     Args:
-        window: samples of the analysis window; `WINDOW` is no change of key
+        key_shift: semitones that the voice seems to be higher, by a longer analysis window
         mix: factor of the accompaniment, where there is one
         exponent, level: of the noise otherwise; its power falls as 1 / f^exponent, `level` is its deviation
         volume: where between the least and the greatest volume, from 0 to 1
     """
 
-    window: int
+    key_shift: float
     mix: float
     exponent: float
     level: float
     volume: float
 
     @property
+    def window(self) -> int:
+        """Samples of the analysis window."""
+        return round(WINDOW * 2 ** (self.key_shift / 12))
+
+    @property
     def ratio(self) -> float:
-        """What all frequencies seem to be multiplied with."""
+        """What all frequencies seem to be multiplied with: the window has whole samples."""
         return self.window / WINDOW
 
 
@@ -76,7 +81,7 @@ class PitchAugment:
         key, mix, exponent, level, volume = rng.random(5)
         low, high = self.noise_level
         return PitchChange(
-            window=round(WINDOW * 2 ** (self.key_shift * key / 12)),
+            key_shift=self.key_shift * key,
             mix=self.accompaniment * (2 * mix - 1),
             exponent=self.noise_exponent * exponent,
             level=10 ** (low + (high - low) * level),

@@ -71,9 +71,9 @@ def _song(path: Path, hop: int) -> PitchSong:
 
 def bells(f0: np.ndarray) -> np.ndarray:
     """What the network is to say: float32 `[T, 360]`, a bell of 1 around the bin of each f0 in Hz, 0 where unvoiced."""
-    from dsp.salience import bins_of
+    from dsp.salience import cents_to_bin, hz_to_cents
 
-    position = np.where(f0 > 0, bins_of(np.maximum(f0, 1e-3)), -1e3).astype(np.float32)
+    position = np.where(f0 > 0, cents_to_bin(hz_to_cents(f0)), -1e3).astype(np.float32)  # unvoiced: far from all bins
     return np.exp(-((np.arange(BINS, dtype=np.float32) - position[:, None]) ** 2) / (2 * WIDTH**2))
 
 
@@ -135,10 +135,7 @@ class PitchSegments:
         song = self._song(index)
         rng = generator(self.seed, PITCH, epoch if self.training else 0, index)
         start = int(rng.integers(1, song.frames - self.frames + 1)) if song.frames > self.frames else 0
-        count = min(self.frames, song.frames)
-        mel, f0 = _heard(song, start, count, self.hop, self.augment, rng)
-        out["mel"][:, :count], out["mel"][:, count:] = mel, _silence()
-        out["f0"][:count], out["f0"][count:] = f0, 0
+        out["mel"][...], out["f0"][...] = _heard(song, start, self.frames, self.hop, self.augment, rng)
         out["target"][...] = bells(out["f0"])
         return {"song": song.name}
 
@@ -195,36 +192,31 @@ def _heard(
     song: PitchSong, start: int, count: int, hop: int, augment: PitchAugment | None, rng: np.random.Generator | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-mel `[128, count]` and f0 `[count]` of the frames from `start` on, changed if there is an `augment`."""
-    from dsp.mel import log_mel
+    from dsp.mel import LogMel
 
     change = augment.draw(rng) if augment else None
     window = change.window if change else WINDOW
     first = start * hop - window // 2
-    x = _mirrored(song, first, first + (count - 1) * hop + window)  # [C, n]
-    f0 = song.f0[start : start + count]
+    x = _samples(song, first, first + (count - 1) * hop + window, mirror=start + count <= song.frames)
+    f0 = np.pad(song.f0[start : start + count], (0, max(start + count - song.frames, 0)))
+    log_mel = LogMel(SAMPLE_RATE, MELS, WINDOW, hop, center=False)
     if change is None:
-        return log_mel(x.sum(axis=0), hop=hop, centre=False), f0
+        return log_mel(x.sum(axis=0)), f0
     if song.channels == 2:
         x = x[1] + np.float32(change.mix) * x[0]
     else:
         x = x[0] + np.float32(change.level) * coloured_noise(rng, change.exponent, x.shape[1])
     x = x * np.float32(augment.gain(change, float(np.abs(x).max())))
-    return log_mel(x, hop=hop, window=window, centre=False), f0 * np.float32(change.ratio)
+    return log_mel(x, change.key_shift), f0 * np.float32(change.ratio)
 
 
-def _mirrored(song: PitchSong, start: int, stop: int) -> np.ndarray:
-    """Samples `[C, stop - start]` of a song that goes on mirrored, without its last sample, beyond both ends."""
+def _samples(song: PitchSong, start: int, stop: int, mirror: bool) -> np.ndarray:
+    """Samples `[C, stop - start]` of a song that is mirrored before its beginning; behind its end, too, or silent."""
     from dsp import audio
 
     period = max(2 * (song.samples - 1), 1)
-    places = np.arange(start, stop) % period
-    places = np.minimum(places, period - places) if song.samples > 1 else np.zeros_like(places)
+    wanted = np.arange(start, stop)
+    places = np.minimum(wanted % period, -wanted % period) if song.samples > 1 else np.zeros_like(wanted)
     low, high = int(places.min()), int(places.max()) + 1
-    return audio.read(song.path, low, high - low)[0][:, places - low]
-
-
-def _silence() -> float:
-    """Log-mel of silence."""
-    from dsp.mel import FLOOR
-
-    return float(np.log(FLOOR))
+    x = audio.read(song.path, low, high - low)[0][:, places - low]
+    return x if mirror else np.where(wanted < song.samples, x, np.float32(0))

@@ -98,7 +98,7 @@ def to_audio_rate(curve: np.ndarray, samples: int, sample_rate: int) -> np.ndarr
 # ---------------------------------------------------------------------------------------------------------------- voice
 
 
-def _peaks(formants, frequencies: np.ndarray, scale: float) -> np.ndarray:
+def peaks(formants, frequencies: np.ndarray, scale: float) -> np.ndarray:
     """Magnitude response [F] of parallel resonances; `scale` moves them all, as the size of a head does."""
     total = np.full(len(frequencies), 1e-3)
     for centre, width, gain in formants:
@@ -106,7 +106,7 @@ def _peaks(formants, frequencies: np.ndarray, scale: float) -> np.ndarray:
     return total
 
 
-def _filter_moving(x: np.ndarray, weights: np.ndarray, shapes: np.ndarray, size: int, hop: int) -> np.ndarray:
+def filter_moving(x: np.ndarray, weights: np.ndarray, shapes: np.ndarray, size: int, hop: int) -> np.ndarray:
     """Filter with a response that changes from frame to frame: weights `[T, K]` mix log responses `[K, F]`."""
     frames = len(weights)
     padded = np.zeros((frames - 1) * hop + size, dtype=np.float32)
@@ -127,7 +127,7 @@ def sing(rng: np.random.Generator, score: Score) -> tuple[np.ndarray, np.ndarray
     """A sung melody without words: mono waveform `[N]` and its f0 `[10 ms]` in Hz, 0 where nothing is voiced."""
     length = int(np.ceil(score.seconds * CONTROL_HZ)) + 1
     centre = float(rng.choice([52.0, 57.0, 62.0, 66.0])) + rng.uniform(-1.5, 1.5)
-    notes = _melody(rng, score, centre)
+    notes = melody(rng, score, centre)
     pitch, voiced, hiss = np.full(length, centre), np.zeros(length), np.zeros(length)
     shape = np.zeros((length, len(VOWELS) + len(CONSONANTS)))
     since = np.zeros(length)  # seconds since the start of the note, for the vibrato to grow
@@ -149,7 +149,7 @@ def sing(rng: np.random.Generator, score: Score) -> tuple[np.ndarray, np.ndarray
     return _voice(rng, score, f0, loudness, smooth(hiss, 0.02), shape), track
 
 
-def _melody(rng: np.random.Generator, score: Score, centre: float) -> list[tuple[float, float, float]]:
+def melody(rng: np.random.Generator, score: Score, centre: float) -> list[tuple[float, float, float]]:
     """Phrases of (start s, end s, MIDI note): a walk on the scale that likes the notes of the chord, with rests."""
     eighth, notes = score.beat / 2, []
     now = min(eighth * rng.integers(0, 4), score.seconds / 10)
@@ -192,8 +192,8 @@ def _voice(rng, score: Score, f0, loudness, hiss, shape) -> np.ndarray:
     weights = np.stack([smooth(column, 0.05) for column in shape.T], axis=1)[at]
     frequencies = np.fft.rfftfreq(size, 1 / rate)
     head = rng.uniform(0.92, 1.18)
-    shapes = np.stack([_peaks(f, frequencies, head) for f in (*VOWELS.values(), *CONSONANTS.values())])
-    return _filter_moving(source, weights, shapes, size, hop)
+    shapes = np.stack([peaks(f, frequencies, head) for f in (*VOWELS.values(), *CONSONANTS.values())])
+    return filter_moving(source, weights, shapes, size, hop)
 
 
 # ---------------------------------------------------------------------------------------------------------- instruments

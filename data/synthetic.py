@@ -42,14 +42,9 @@ def make_song(seconds: float, seed: int, number: int = 0, sample_rate: int = 441
     rng = np.random.default_rng([seed, number])
     score = synthesis.compose(rng, seconds, sample_rate)
     voice, f0 = synthesis.sing(rng, score)
-    parts = {
-        "drums": synthesis.drum(rng, score),
-        "bass": synthesis.bass_line(rng, score),
-        "other": _level(synthesis.pads(rng, score)) + rng.uniform(0.5, 1.2) * _level(synthesis.plucks(rng, score)),
-    }
-    parts = {name: _level(part) * 10 ** (rng.uniform(-1.5, 1.5) / 20) for name, part in parts.items()}
+    parts = band(rng, score)
     backing = sum(parts.values())
-    parts["vocals"] = _level(_room(rng, voice, sample_rate)) * _rms(backing) * 10 ** (rng.uniform(-1.0, 0.5) / 20)
+    parts["vocals"] = level(_room(rng, voice, sample_rate)) * rms(backing) * 10 ** (rng.uniform(-1.0, 0.5) / 20)
     parts["accompaniment"], parts["mixture"] = backing, backing + parts["vocals"]
     loudest = max(float(np.abs(part).max(initial=0)) for part in parts.values())
     gain = PEAK / max(loudest, 1e-9) * 32768
@@ -59,13 +54,23 @@ def make_song(seconds: float, seed: int, number: int = 0, sample_rate: int = 441
     return SyntheticSong(tracks, f0, sample_rate, score.key)
 
 
-def _rms(x: np.ndarray) -> float:
+def band(rng: np.random.Generator, score: synthesis.Score) -> dict[str, np.ndarray]:
+    """Drums, bass and other, each stereo `[2, N]`, that play a score, at about the same level of 1."""
+    parts = {
+        "drums": synthesis.drum(rng, score),
+        "bass": synthesis.bass_line(rng, score),
+        "other": level(synthesis.pads(rng, score)) + rng.uniform(0.5, 1.2) * level(synthesis.plucks(rng, score)),
+    }
+    return {name: level(part) * 10 ** (rng.uniform(-1.5, 1.5) / 20) for name, part in parts.items()}
+
+
+def rms(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0
 
 
-def _level(x: np.ndarray) -> np.ndarray:
+def level(x: np.ndarray) -> np.ndarray:
     """Scaled to an RMS of 1; silence stays silence."""
-    return x / max(_rms(x), 1e-9)
+    return x / max(rms(x), 1e-9)
 
 
 def _room(rng: np.random.Generator, voice: np.ndarray, sample_rate: int) -> np.ndarray:
