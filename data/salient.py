@@ -228,7 +228,7 @@ class SalientSegments:
         if silent < self.remix.silent_prob:
             out["mixture"][...] -= out["target"]
             out["target"][...] = 0
-        if mixed < self.remix.mix_prob:
+        if mixed < self.remix.mix_prob and self._others:
             out["mixture"][...] = out["target"]
             for source in sources:
                 self._add(self._others[source], self._stretches[origins[source]], share, out)

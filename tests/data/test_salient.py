@@ -230,6 +230,12 @@ def test_a_silent_target_gets_a_new_mixture_without_it(index, tracks, listed):
         assert "vocals" not in {name for name, _ in parts(index, item["mixture"])}
 
 
+def test_where_there_is_no_other_source_mixtures_stay(index, listed):
+    alone = [Track(index, replace(SPEC, stems=("vocals",)), song, 0.0, 1.0) for song in index.songs]
+    one, other = (SalientSegments(alone, listed(), "vocals", N, Remix(0.0, share)).item(0, 0) for share in (0.0, 1.0))
+    assert np.array_equal(one["mixture"], other["mixture"])
+
+
 def test_the_first_chunk_begins_with_the_stretch(index, tracks, listed):
     segments = SalientSegments(tracks, listed(), "vocals", N, Remix(0, 0, first_chunk=True))
     assert [place(index, segments.item(epoch, 1)) for epoch in range(4)] == [4000] * 4
