@@ -8,7 +8,7 @@ import paddle
 from paddle import nn
 
 from models.attention import Linear, MultiheadAttention
-from models.recurrent import GRU, LSTM
+from models.recurrent import GRU, LSTM, states
 
 _ONE, _ZERO = nn.initializer.Constant(1.0), nn.initializer.Constant(0.0)
 
@@ -49,7 +49,7 @@ class RNNModule(nn.Layer):
         self.fc = Linear(hidden * (2 if bidirectional else 1), features)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return x + self.fc(self.rnn(self.groupnorm(x))[0])
+        return x + self.fc(states(self.rnn, self.groupnorm(x)))
 
 
 class TransformerModule(nn.Layer):
@@ -68,7 +68,7 @@ class TransformerModule(nn.Layer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         y = x.transpose([1, 0, 2])
         x = x + self.mha(y, y).transpose([1, 0, 2])
-        return x + self.linear(self.recurrent(x)[0])
+        return x + self.linear(states(self.recurrent, x))
 
 
 class _BandSequence(nn.Layer):

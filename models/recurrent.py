@@ -7,7 +7,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from models import card
+from models import card, onednn, onednn_recurrent
 
 
 class LSTM(nn.LSTM):
@@ -58,6 +58,19 @@ class GRU(nn.GRU):
             states.append(state)
         outputs = paddle.concat(states, axis=0)
         return paddle.flip(outputs, [0]) if reverse else outputs, state.squeeze(0)
+
+
+def states(layer: nn.LSTM | nn.GRU, x: paddle.Tensor) -> paddle.Tensor:
+    """The states of a layer of this module with ``time_major``, ``[T, B, features] -> [T, B, directions·hidden]``.
+
+    An LSTM of one layer and both directions is oneDNN's in eager mode on the CPU. In one direction Paddle's is taken:
+    the library leaves the gradient of the weights of the state unfinished there.
+    """
+    if isinstance(layer, LSTM) and layer.num_layers == 1 and layer.num_directions == 2 and onednn.usable(x):
+        kinds = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
+        weights = [getattr(layer, f"{kind}_l0{way}") for way in ("", "_reverse") for kind in kinds]
+        return onednn_recurrent.lstm(x, weights)
+    return layer(x)[0]
 
 
 def _linear(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor | None) -> paddle.Tensor:
