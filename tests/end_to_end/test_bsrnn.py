@@ -127,7 +127,7 @@ def test_another_target_and_its_bands(place, tmp_path):
     ("arguments", "status", "says"),
     [
         ([], 2, "say with -m what to do"),
-        (["-m", "predict"], 2, "did you mean"),
+        (["-m", "predict"], 2, "there is no such mode"),
         (["-m", "train", "--bs", "3"], 2, "-bs"),
         (["-m", "train", "--dataset", "/nowhere"], 1, "/nowhere"),
         (["-m", "train", "model=bandsplitrnnV8"], 1, "did you mean bandsplitrnnV"),
