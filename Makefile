@@ -8,7 +8,7 @@ SONG   ?=
 DATASET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-demucs emulator test test-matrix test-originals lint bench clean
+.PHONY: help install demo demo-demucs demo-bsrnn emulator test test-matrix test-originals lint bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ demo: $(VENV)/.base  ## synthetic songs -> train -> evaluate -> separate on this
 
 demo-demucs: $(VENV)/.base  ## train small Demucs networks here and score them before and after (DATASET=folder: on these songs)
 	$(RUN) run_scripts/run_demucs_demo.py $(if $(DATASET),--dataset "$(DATASET)")
+
+demo-bsrnn: $(VENV)/.base  ## train a small BandSplitRNN here and score it before and after (DATASET=folder: on these songs)
+	$(RUN) run_scripts/run_bsrnn_demo.py $(if $(DATASET),--dataset "$(DATASET)")
 
 emulator: $(VENV)/.base  ## an emulated SDAA card for this machine; `python -m sdaa_emulator -- COMMAND` runs on it
 	$(RUN) -m sdaa_emulator

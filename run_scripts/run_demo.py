@@ -69,11 +69,7 @@ class Demo(Commands):
 
     def model_dir(self) -> list[str]:
         """The option for the folder of the models of just these songs: a run refuses to go on with others."""
-        from data.index import read_index
-
-        songs = read_index(ROOT / self.dataset / "index.jsonl").songs
-        digest = hashlib.sha256("\n".join(sorted(song.fingerprint for song in songs)).encode()).hexdigest()
-        return ["--model-dir", f"{self.folder}/model/{digest[:8]}"]
+        return ["--model-dir", f"{self.folder}/model/{songs_digest(ROOT / self.dataset)}"]
 
     def judge(self) -> None:
         """Evaluation on the songs that training has not seen."""
@@ -100,6 +96,14 @@ class Demo(Commands):
             rows.append([stem, "mixture", *(f"{mixture[metric]:.2f}" for metric in METRICS), ""])
             rows.append([stem, "estimate", *(f"{estimate[metric]:.2f}" for metric in METRICS), gain])
         return table(rows, ["stem", "signal", *METRICS, "SDR gain"])
+
+
+def songs_digest(dataset: Path) -> str:
+    """Eight hexadecimal digits that name the songs of an indexed data set."""
+    from data.index import read_index
+
+    fingerprints = sorted(song.fingerprint for song in read_index(dataset / "index.jsonl").songs)
+    return hashlib.sha256("\n".join(fingerprints).encode()).hexdigest()[:8]
 
 
 def checked(song: Path) -> Path:

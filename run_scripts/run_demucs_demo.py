@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -19,41 +18,30 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from run_scripts.options import Parser, positive  # noqa: E402
-from run_scripts.run_demo import Commands  # noqa: E402
+from run_scripts.learning_demo import LearningDemo, add_arguments, cpu_minutes  # noqa: E402
+from run_scripts.options import Parser  # noqa: E402
 from runtime.console import run, table  # noqa: E402
-from runtime.errors import UserError  # noqa: E402
 
 NETWORKS = ("htdemucs", "hdemucs", "demucs")
 SCRIPT = "run_scripts/run_demucs.py"
 
 
-class Demo(Commands):
+class Demo(LearningDemo):
     """The chain of commands over one folder."""
 
     def __init__(self, folder: Path, dataset: Path | None, processes: int, overrides: list[str]):
-        super().__init__(folder)
-        self.synthetic = dataset is None
-        self.dataset = dataset.resolve() if dataset else self.folder / "dataset"
+        super().__init__(folder, dataset, processes, overrides)
         self.models = self.folder / "models"
-        self.processes = ["-npn", str(processes)]
         self.changes = [f"dora.dir={self.folder}/outputs", *overrides]
-
-    def songs(self) -> None:
-        """Synthetic songs, unless there are others."""
-        if self.synthetic:
-            options = ["--songs", "14", "--test", "2", "--seconds", "20", "--seed", "0"]
-            self.command("-m", "data.synthetic", f"{self.dataset}", *options)
-            self.command("preprocess.py", "--dataset", f"{self.dataset}")
 
     def learn(self, network: str) -> tuple[str, float]:
         """Trains; returns the signature of the experiment and the CPU minutes that it took this time."""
         overrides = [f"variant=demo_{network}", *self.changes]
         places = ["--dataset", f"{self.dataset}", "--cache", f"{self.folder}/cache"]
         places += ["--metadata", f"{self.folder}/metadata"]
-        before = _children()
+        before = cpu_minutes()
         self.command(SCRIPT, "run", *overrides, *places, *self.processes)
-        minutes = (_children() - before) / 60
+        minutes = cpu_minutes() - before
         shown = subprocess.run(
             [sys.executable, SCRIPT, "info", *overrides], cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True
         )
@@ -82,12 +70,6 @@ class Demo(Commands):
         return name
 
 
-def _children() -> float:
-    """CPU seconds of the commands that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def rows(network: str, untrained: dict, trained: dict) -> list[list[str]]:
     """Lines of the table: nSDR in dB of the mixture, of step 0 and of the trained network, and what was gained."""
     signals = {"mixture": trained["mixture"], "step 0": untrained["estimate"], "trained": trained["estimate"]}
@@ -108,19 +90,10 @@ def _networks(text: str) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     parser = Parser(prog="run_demucs_demo.py", description=(__doc__ or "").split("\n", 1)[0])
-    text = "where everything is written (default: demo/demucs in the repository)"
-    parser.add_argument("--folder", type=Path, default=ROOT / "demo" / "demucs", help=text)
-    text = "songs indexed by preprocess.py, with a test split (default: synthetic songs)"
-    parser.add_argument("--dataset", type=Path, metavar="FOLDER", help=text)
+    add_arguments(parser, "demucs", "epochs=20")
     text = f"of {', '.join(NETWORKS)} (default: all)"
     parser.add_argument("--networks", type=_networks, default=NETWORKS, metavar="A,B", help=text)
-    text = "processes that train and evaluate (default: 1)"
-    parser.add_argument("-npn", dest="processes", type=positive, default=1, metavar="N", help=text)
-    text = "change a value of the training, such as epochs=20"
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=text)
     options = parser.parse(arguments)
-    if options.dataset and not (options.dataset / "index.jsonl").is_file():
-        raise UserError(f"{options.dataset} has no index.jsonl: run preprocess.py --dataset {options.dataset} first")
     demo = Demo(options.folder, options.dataset, options.processes, options.overrides)
     demo.songs()
     lines, notes = [], []

@@ -1,0 +1,64 @@
+"""What the demos that train on songs of one's own share: the songs, the options, the time it took."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+from run_scripts.options import Parser, positive
+from run_scripts.run_demo import ROOT, Commands
+from runtime.errors import UserError
+
+
+class LearningDemo(Commands):
+    """Commands that learn from songs, which are synthetic unless there are others.
+
+    Args:
+        folder: where all results land
+        dataset: songs indexed by preprocess.py, or None
+        processes: that train and evaluate
+        overrides: ``key=value`` for the training
+    """
+
+    def __init__(self, folder: Path, dataset: Path | None, processes: int, overrides: list[str]):
+        super().__init__(folder)
+        self.synthetic = dataset is None
+        self.dataset = dataset.resolve() if dataset else self.folder / "dataset"
+        self.processes = ["-npn", str(processes)]
+        self.overrides = overrides
+
+    def songs(self) -> None:
+        """Synthetic songs, unless there are others."""
+        if self.synthetic:
+            options = ["--songs", "14", "--test", "2", "--seconds", "20", "--seed", "0"]
+            self.command("-m", "data.synthetic", f"{self.dataset}", *options)
+            self.command("preprocess.py", "--dataset", f"{self.dataset}")
+
+
+def add_arguments(parser: Parser, name: str, example: str) -> None:
+    """Add ``--folder``, ``--dataset``, ``-npn`` and ``key=value``.
+
+    Args:
+        name: of the folder below ``demo``
+        example: of a ``key=value``
+    """
+    text = f"where everything is written (default: demo/{name} in the repository)"
+    parser.add_argument("--folder", type=Path, default=ROOT / "demo" / name, help=text)
+    text = "songs indexed by preprocess.py, with a test split (default: synthetic songs)"
+    parser.add_argument("--dataset", type=_indexed, metavar="FOLDER", help=text)
+    text = "processes that train and evaluate (default: 1)"
+    parser.add_argument("-npn", dest="processes", type=positive, default=1, metavar="N", help=text)
+    text = f"change a value of the training, such as {example}"
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=text)
+
+
+def _indexed(text: str) -> Path:
+    if not Path(text, "index.jsonl").is_file():
+        raise UserError(f"{text} has no index.jsonl: run preprocess.py --dataset {text} first")
+    return Path(text)
+
+
+def cpu_minutes() -> float:
+    """What the commands that have ended took of the processors."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (usage.ru_utime + usage.ru_stime) / 60
