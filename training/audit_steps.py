@@ -12,11 +12,13 @@ import paddle
 from omegaconf import OmegaConf
 
 import models
+from models.bsrnn_config import SCHEMES
 from models.description import Description
 from models.registry import describe, resolve
 from runtime import config
 from runtime.errors import UserError
 
+_COMMON_LOOP = ("spleeter", "bsrnn")  # families that `training.recipes` trains; Demucs has experiments
 _OWN = "model."  # begins the overrides that are options of the network itself
 
 
@@ -49,25 +51,27 @@ def subject(network: str, overrides: Sequence[str] = ()) -> Subject:
     Raises:
         UserError: unknown network, key or value
     """
-    kinds = {"magnitude": _magnitudes, "waveform": _waveforms}
     name, eats = resolve(network), describe(network).eats
-    if eats not in kinds:
+    if eats not in ("magnitude", "waveform"):
         raise UserError(f"the audit makes no data for {network}, which eats {eats} spectrograms")
-    options, cfg = kinds[eats](name, overrides)
+    family = name.split("_")[0]
+    options, cfg = (_in_common_loop if family in _COMMON_LOOP else _experiments)(name, overrides)
     return Subject(describe(name, **options), options, cfg)
 
 
-def _magnitudes(network: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Any]:
-    """Spleeter's base with the options of the network's own variant."""
+def _in_common_loop(network: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Any]:
+    """The family's base with the options of the network's own variant."""
     base = f"{network.split('_')[0]}/base"
-    options = describe(network).config
+    options = dict(describe(network).config)
+    if "bandsplits" in options:  # a scheme's name, where the base has its numbers
+        options["bandsplits"] = SCHEMES[options["bandsplits"]]
     keys = config.load(base).model
     own = [f"{_OWN}{key}={json.dumps(options[key])}" for key in keys if key in options and key != "seed"]
     cfg = config.load(base, [f"network={network}", *own, *overrides])
     return OmegaConf.to_container(cfg.model, resolve=True), cfg
 
 
-def _waveforms(network: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Any]:
+def _experiments(network: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Any]:
     """The base of the Demucs experiments; networks that none of them can choose are trained as ``demucs`` is."""
     from training import xp
 

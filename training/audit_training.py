@@ -35,19 +35,20 @@ def training_step(audited: Subject, batch: int, segment: int, device: Device) ->
         device: the active one
     """
     stems = random_stems(audited.description, batch, segment)
-    make = _waveform_trainer if audited.description.eats == "waveform" else _magnitude_trainer
+    make = _common_trainer if "network" in audited.cfg else _experiment_trainer
     return make(audited, stems, ["random numbers"] * batch, device).update
 
 
-def _magnitude_trainer(audited: Subject, stems: Any, songs: list[str], device: Device) -> Trainer:
+def _common_trainer(audited: Subject, stems: Any, songs: list[str], device: Device) -> Trainer:
     cfg, recipe = audited.cfg, recipes.create(audited.cfg)
     model = recipe.build_model()
     state = State.begin(cfg, model, recipe.optimizer(model), device)
-    data = _Repeated({"mixture": stems.sum(axis=1), "targets": stems, "songs": songs})
+    mixture = stems.sum(axis=1)
+    data = _Repeated({"mixture": mixture, "targets": stems, "target": mixture / 2, "songs": songs})  # of all, of one
     return Trainer(cfg, recipe, state, data, None, Group(), _Silent(), StopRequests(), Path(), {})
 
 
-def _waveform_trainer(audited: Subject, stems: Any, songs: list[str], device: Device) -> Trainer:
+def _experiment_trainer(audited: Subject, stems: Any, songs: list[str], device: Device) -> Trainer:
     cfg, recipe = audited.cfg, WaveformRecipe(audited)
     model = recipe.build_model()
     state = State(model, recipe.optimizer(model), averages(cfg, model))
