@@ -13,7 +13,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from models import card
+from models import card, onednn, onednn_apollo, onednn_bands
 from models.apollo_config import BLOCKS, HEADS, POSITIONS, TAPS
 from models.demucs_layers import Conv1d
 
@@ -39,14 +39,19 @@ def unit(x: paddle.Tensor) -> paddle.Tensor:
     return x * paddle.rsqrt(x.square().mean(-1, keepdim=True) + _RMS_EPSILON)
 
 
-def silu(x: paddle.Tensor) -> paddle.Tensor:
-    """x times its sigmoid."""
-    return F.silu(x)
+def _matrix(layer: Conv1d) -> paddle.Tensor:
+    """The weight ``[out, in]`` of a convolution of one tap."""
+    return layer.weight.squeeze(2)
+
+
+def _joined(norm: RMSNorm, layer: Conv1d) -> paddle.Tensor:
+    """The weight ``[out, in]`` of a layer that comes after a normalisation, with the factors of the latter."""
+    return _matrix(layer) * norm.weight
 
 
 def _pointwise(x: paddle.Tensor, layer: Conv1d) -> paddle.Tensor:
     """``[..., in] -> [..., out]`` with a convolution of one tap."""
-    y = paddle.matmul(x, layer.weight.squeeze(2), transpose_y=True)
+    y = paddle.matmul(x, _matrix(layer), transpose_y=True)
     return y if layer.bias is None else y + layer.bias
 
 
@@ -151,9 +156,13 @@ class Roformer(nn.Layer):
         self.MLP_output = Conv1d(4 * features, features, 1, bias=False)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if onednn.usable(x):
+            cos, sin = (table[: x.shape[2]].numpy() for table in (self.cos_freq, self.sin_freq))
+            x = onednn_apollo.attention(x, _joined(self.input_norm, self.weight), _matrix(self.output), cos, sin, HEADS)
+            return onednn_apollo.gated(x, _joined(self.MLP[0], self.MLP[1]), _matrix(self.MLP_output))
         x = x + _pointwise(self._attend(_pointwise(self.input_norm(x), self.weight)), self.output)
-        gate, value = silu(_pointwise(self.MLP[0](x), self.MLP[1])).split(2, -1)
-        return x + _pointwise(silu(gate) * value, self.MLP_output)
+        gate, value = F.silu(_pointwise(self.MLP[0](x), self.MLP[1])).split(2, -1)
+        return x + _pointwise(F.silu(gate) * value, self.MLP_output)
 
     def _attend(self, x: paddle.Tensor) -> paddle.Tensor:
         """Queries, keys and values ``[R, T, K, 3·N]`` to mixtures ``[R, T, K, N]``."""
@@ -188,11 +197,17 @@ class TimeBlock(nn.Layer):
         )
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        filtered, norm, widen, _, narrow = self.conv
-        y = filtered(x)
+        filters, norm, widen, _, narrow = self.conv
+        y = filters(x)
         y = y * paddle.rsqrt(y.square().mean(1, keepdim=True) + _RMS_EPSILON) * norm.weight.unsqueeze(1)
-        y = silu(paddle.matmul(widen.weight.squeeze(2), y) + widen.bias.unsqueeze(1))
-        return x + paddle.matmul(narrow.weight.squeeze(2), y) + narrow.bias.unsqueeze(1)
+        y = F.silu(paddle.matmul(_matrix(widen), y) + widen.bias.unsqueeze(1))
+        return x + paddle.matmul(_matrix(narrow), y) + narrow.bias.unsqueeze(1)
+
+    def features_last(self, x: paddle.Tensor) -> paddle.Tensor:
+        """The same for ``[R, T, K, N]``, by oneDNN."""
+        filters, norm, widen, _, narrow = self.conv
+        y = onednn_bands.filter_time(x, filters.weight, filters.bias)
+        return x + onednn_apollo.hidden(y, _joined(norm, widen), widen.bias, _matrix(narrow), narrow.bias)
 
 
 class TimeBlocks(nn.Layer):
@@ -203,6 +218,10 @@ class TimeBlocks(nn.Layer):
         self.blocks = nn.Sequential(*(TimeBlock(features) for _ in range(BLOCKS)))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if onednn.usable(x):
+            for block in self.blocks:
+                x = block.features_last(x)
+            return x
         signals, frames, bands, features = x.shape
         x = x.transpose([0, 2, 3, 1]).reshape([-1, features, frames])
         return self.blocks(x).reshape([signals, bands, features, frames]).transpose([0, 3, 1, 2])
