@@ -43,7 +43,7 @@ class BatchNorm2d(nn.Layer):
         y = self._normalise(x, biased)
         with paddle.no_grad():  # what the batch has brought lacks its share of 1 / (count - 1)
             brought = biased - self.running_var * self.kept
-            paddle.assign(biased + brought / (count - 1), self.running_var)
+            paddle.assign(biased + brought * (1 / (count - 1)), self.running_var)
         return y
 
     def _normalise(self, x: paddle.Tensor, variance: paddle.Tensor) -> paddle.Tensor:
