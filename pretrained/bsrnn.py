@@ -118,6 +118,7 @@ def _look(content: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
 def _options(file: Path, shapes: Mapping[str, tuple[int, ...]], own: Mapping[str, Any]) -> dict[str, Any]:
     try:
         seen = _seen(shapes)
+        rows = [shapes[f"bandsplit.fcs.{k}.weight"][1] for k in range(_count(shapes, "bandsplit.fcs."))]
     except (KeyError, IndexError, ValueError) as failure:
         raise UserError(f"{file} holds no whole BandSplitRNN: {failure} is not there or of another form") from failure
     source, notes = _configuration(file, own)
@@ -125,7 +126,6 @@ def _options(file: Path, shapes: Mapping[str, tuple[int, ...]], own: Mapping[str
     for key in seen.keys() & said.keys():
         if seen[key] != said[key]:
             raise UserError(f"{source} says {key}={said[key]}, but the weights in {file} have {key}={seen[key]}")
-    rows = [shapes[f"bandsplit.fcs.{k}.weight"][1] for k in range(_count(shapes, "bandsplit.fcs."))]
     return {**said, **seen, **_bands(file, rows, said)}
 
 

@@ -12,6 +12,7 @@ import collections
 import fractions
 import io
 import pickle
+import struct
 import sys
 import zipfile
 from collections.abc import Callable
@@ -44,7 +45,7 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _UNSOUND = (  # what a damaged or hostile file makes of the readers of pickles and archives
     *(pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, KeyError, IndexError, AttributeError),
-    *(TypeError, OverflowError, MemoryError, RecursionError),
+    *(TypeError, OverflowError, MemoryError, RecursionError, AssertionError, struct.error),
     NotImplementedError,  # zipfile: a way of packing that it does not know
 )
 
@@ -229,8 +230,11 @@ _BUILDERS: dict[str, Any] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds what `_BUILDERS` can build; ``storage`` finds the bytes of a storage by its key."""
+class _Unpickler(pickle._Unpickler):
+    """Builds what `_BUILDERS` can build; ``storage`` finds the bytes of a storage by its key.
+
+    Python's own unpickler: the one in C takes as much memory as the largest number of a note in a damaged file says.
+    """
 
     def __init__(self, handle: IO[bytes], storage: Callable[[str, str, int], _Storage], foreign: bool = False):
         super().__init__(handle, encoding="utf-8")

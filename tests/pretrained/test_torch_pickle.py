@@ -107,6 +107,16 @@ def test_files_cut_short_are_named(tmp_path, legacy):
             torch_pickle.load(tmp_path / "cut.th")
 
 
+def test_a_damaged_file_takes_no_memory(tmp_path):
+    save(CONTENT, tmp_path / "x.th", legacy=True)
+    whole = (tmp_path / "x.th").read_bytes()
+    place = whole.index(b"weight") + len(b"weight")
+    assert whole[place : place + 1] == pickle.BINPUT  # a note of what was read, for later
+    note = pickle.LONG_BINPUT + b"\xff\xff\xff\xff"
+    (tmp_path / "x.th").write_bytes(whole[:place] + note + whole[place + 2 :])
+    assert np.array_equal(torch_pickle.load(tmp_path / "x.th")["weight"], CONTENT["weight"])
+
+
 def test_other_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"no weights at .*nothing\.th"):
         torch_pickle.load(tmp_path / "nothing.th")
