@@ -5,6 +5,7 @@ the accompaniment, the second the voice) and `NAME.pv` (`data.pitch_labels`): li
 frame i, counted from 0, at i · hop samples. The first frame, around the first sample, has no label.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,12 @@ class PitchSong:
     @property
     def frames(self) -> int:
         return len(self.f0)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the song by its name, its length and its labels; the audio is not read for it."""
+        facts = f"{self.name}\n{self.samples} {self.channels}\n".encode()
+        return hashlib.sha256(facts + np.ascontiguousarray(self.f0, "<f4").tobytes()).hexdigest()[:16]
 
 
 def songs_of(folder: str | Path, hop: int) -> list[PitchSong]:
@@ -179,6 +186,10 @@ class PitchFiles:
         song = self.songs[index]
         mel, f0 = _heard(song, 0, song.frames, self.hop, None, None)
         return PitchFile(song.name, mel, bells(f0), f0, np.arange(song.frames) * (self.hop / SAMPLE_RATE))
+
+    def summary(self) -> str:
+        """One line: how many songs there are, and how long they are."""
+        return f"{len(self)} songs of {sum(song.samples for song in self.songs) / SAMPLE_RATE / 60:.1f} minutes"
 
     def song_of(self, index: int) -> str:
         """Name of a song."""
