@@ -151,7 +151,8 @@ class _LSTM(PyLayer):
         gradients = {_DIFF + key: paddle.empty(tensors[key].shape) for key in (_X, *_WEIGHTS)}
         gradients[_DIFF + _BIAS] = paddle.zeros(tensors[_BIAS].shape)  # it is added to, too
         plan.backward({**tensors, _Y: y, _WORKSPACE: notes.memory, _DIFF + _Y: dy.contiguous(), **gradients})
-        each = [gradients[_DIFF + key] for key in (*_WEIGHTS, _BIAS, _BIAS)]
+        each = [gradients[_DIFF + key] for key in (*_WEIGHTS, _BIAS)]
+        each.append(each[-1].clone())  # gradients are clipped in place, each by itself
         found = gradients[_DIFF + _X], *(part[way] for way in range(2) for part in each)
         return tuple(gradient if need else None for gradient, need in zip(found, ctx.needs, strict=True))
 
