@@ -163,5 +163,5 @@ class _FilterTime(PyLayer):
 
 
 def filter_time(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
-    """``[R, T, K, N] -> [R, T, K, N]``: a filter over time for each feature, ``[N, 1, taps]``, taps odd, bias ``[N]``."""
+    """``[R, T, K, N] -> [R, T, K, N]``: a filter ``[N, 1, taps]`` for each feature over time, taps odd."""
     return _FilterTime.apply(x, weight, bias)

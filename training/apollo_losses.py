@@ -6,6 +6,7 @@ Least-squares adversaries, distances of the discriminator's maps, and of magnitu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -112,16 +113,16 @@ def negative_sdr(
     if estimates.shape != targets.shape or targets.ndim != 3:
         raise ValueError(f"estimates {estimates.shape} and targets {targets.shape} must be of one shape [B, C, N]")
     if zero_mean:
-        estimates, targets = (x - total(x) / x.shape[2] for x in (estimates, targets))
+        estimates, targets = (x - total(x) * (1 / x.shape[2]) for x in (estimates, targets))
     nearest = targets
     if kind != "snr":
         nearest = total(estimates * targets) * targets / (total(targets.square()) + _SDR_EPSILON)
     noise = estimates - (nearest if kind == "sisdr" else targets)
     ratio = total(nearest.square()) / (total(noise.square()) + _SDR_EPSILON)
     if take_log:
-        ratio = 10 * paddle.log10(ratio + _SDR_EPSILON)
+        ratio = paddle.log(ratio + _SDR_EPSILON) * (10 / math.log(10))  # cards know no log10
     return -ratio.mean()
 
 
 def _mean(values: Sequence[paddle.Tensor]) -> paddle.Tensor:
-    return sum(values[1:], values[0]) / len(values)
+    return sum(values[1:], values[0]) * (1 / len(values))
