@@ -11,6 +11,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from models import onednn, onednn_groups, onednn_pointwise
 from models.attention import Linear
 
 _ONE, _ZERO = nn.initializer.Constant(1.0), nn.initializer.Constant(0.0)
@@ -74,8 +75,22 @@ def _stack(parameters: Sequence[paddle.Tensor]) -> paddle.Tensor:
 
 def _linear(x: paddle.Tensor, layers: Sequence[nn.Linear]) -> paddle.Tensor:
     """``[K, rows, in] -> [K, rows, out]``: a layer for each band."""
-    weight, bias = _stack([layer.weight for layer in layers]), _stack([layer.bias for layer in layers])
-    return paddle.matmul(x, weight) + bias.unsqueeze(1)
+    weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+    if onednn.usable(x):
+        return onednn_groups.linears(x, weights, biases)
+    return paddle.matmul(x, _stack(weights)) + _stack(biases).unsqueeze(1)
+
+
+def _tanh(x: paddle.Tensor) -> paddle.Tensor:
+    return onednn_groups.tanh(x) if onednn.usable(x) else F.tanh(x)
+
+
+def _gated(x: paddle.Tensor) -> paddle.Tensor:
+    """``[..., 2·N] -> [..., N]``: the first half times the sigmoid of the second."""
+    if onednn.usable(x):
+        return onednn_pointwise.glu(x.flatten(0, -2)).reshape([*x.shape[:-1], -1])
+    values, gates = x.split(2, -1)
+    return values * F.sigmoid(gates)
 
 
 def _normalise(x: paddle.Tensor) -> paddle.Tensor:
@@ -85,7 +100,7 @@ def _normalise(x: paddle.Tensor) -> paddle.Tensor:
 
 
 class BandSplit(nn.Layer):
-    """From a spectrogram to the features of its bands, ``[B, P, F, T] -> [K, B, T, N]``.
+    """From a spectrogram to the features of its bands, ``[B, P, F, T] -> [T, B, K, N]``.
 
     Args:
         widths: bins in each of the K bands
@@ -115,7 +130,8 @@ class BandSplit(nn.Layer):
             )
             part = (part * factor + offset).transpose([0, 1, 3, 2]).reshape([count, batch * frames, planes * width])
             parts.append(_linear(part, [self.fcs[k] for k in own]))
-        return self.groups.unsort_bands(paddle.concat(parts)).reshape([-1, batch, frames, self.features])
+        x = self.groups.unsort_bands(paddle.concat(parts)).reshape([-1, batch, frames, self.features])
+        return x.transpose([2, 1, 0, 3])
 
 
 class _Gate(nn.Layer):
@@ -135,7 +151,7 @@ class _BandMask(nn.Layer):
 
 
 class MaskEstimation(nn.Layer):
-    """From the features of the bands to a mask, ``[K, B, T, N] -> [B, P, F, T]``.
+    """From the features of the bands to a mask, ``[T, B, K, N] -> [B, P, F, T]``.
 
     Args:
         widths: bins in each of the K bands
@@ -154,19 +170,19 @@ class MaskEstimation(nn.Layer):
         self.mlp = nn.LayerList([_BandMask(features, hidden, planes * width) for width in widths])
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        bands, batch, frames, features = x.shape
-        x, rows = _normalise(x), batch * frames
+        frames, batch, bands, features = x.shape
+        x, rows = _normalise(x.transpose([2, 1, 0, 3])), batch * frames
         factor = _stack([norm.weight for norm in self.layernorms]).reshape([bands, 1, -1, features])
         offset = _stack([norm.bias for norm in self.layernorms]).reshape([bands, 1, -1, features])
         x = (x * factor + offset).reshape([bands, rows, features])
-        x = self.groups.sort_bands(F.tanh(_linear(x, [band.mlp[0] for band in self.mlp])))
+        x = self.groups.sort_bands(_tanh(_linear(x, [band.mlp[0] for band in self.mlp])))
         parts = []
         for (width, own), part in zip(
             self.groups.bands, x.split([len(own) for _, own in self.groups.bands], 0), strict=True
         ):
             part = _linear(part, [self.mlp[k].mlp[2] for k in own])
-            part, gate = _linear(part, [self.mlp[k].mlp[3].linear for k in own]).split(2, -1)
-            part = (part * F.sigmoid(gate)).reshape([len(own), batch, *self._layout(width, frames)])
+            part = _gated(_linear(part, [self.mlp[k].mlp[3].linear for k in own]))
+            part = part.reshape([len(own), batch, *self._layout(width, frames)])
             part = part.transpose([0, 4, 3, 1, 2] if self.pairs else [0, 3, 2, 1, 4])
             parts.append(part.reshape([len(own) * width, self.planes, batch, frames]))
         return self.groups.unsort_bins(paddle.concat(parts)).transpose([2, 1, 0, 3])

@@ -1,12 +1,12 @@
 """What lies between the bands of BandSplitRNN and their masks: recurrent layers over time and over the bands in turn.
 
-All layers take ``[S, M, N]``, where S is the axis that they run along, and go from one axis to the other by exchanging
-the first two.
+Layers run along the first axis of ``[S, B, K, N]`` and exchange it with the third, along which the next one runs.
 """
 
 import paddle
 from paddle import nn
 
+from models import onednn, onednn_groups
 from models.attention import Linear, MultiheadAttention
 from models.recurrent import GRU, LSTM, states
 
@@ -26,9 +26,16 @@ class StepNorm(nn.Layer):
         self.bias = self.create_parameter([features], is_bias=True, default_initializer=_ZERO)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if onednn.usable(x):
+            return onednn_groups.normalise_steps(x, self.weight, self.bias, self.epsilon)
         x = x - x.mean(0, keepdim=True)
         scale = self.weight * paddle.rsqrt(x.square().mean(0, keepdim=True) + self.epsilon)
         return x * scale + self.bias
+
+
+def _add_and_turn(a: paddle.Tensor, b: paddle.Tensor) -> paddle.Tensor:
+    """The sum of two tensors ``[S, B, K, N]`` as ``[K, B, S, N]``."""
+    return onednn_groups.add_and_turn(a, b) if onednn.usable(a) else (a + b).transpose([2, 1, 0, 3])
 
 
 def _recurrent(kind: str, inputs: int, hidden: int, bidirectional: bool) -> nn.Layer:
@@ -40,7 +47,7 @@ def _recurrent(kind: str, inputs: int, hidden: int, bidirectional: bool) -> nn.L
 
 
 class RNNModule(nn.Layer):
-    """A normalisation, a recurrent layer and a linear one, added to their input: ``[S, M, N] -> [S, M, N]``."""
+    """A normalisation, a recurrent layer and a linear one, added to their input: ``[S, B, K, N] -> [K, B, S, N]``."""
 
     def __init__(self, features: int, hidden: int, kind: str, bidirectional: bool):
         super().__init__()
@@ -49,11 +56,12 @@ class RNNModule(nn.Layer):
         self.fc = Linear(hidden * (2 if bidirectional else 1), features)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return x + self.fc(states(self.rnn, self.groupnorm(x)))
+        y = self.fc(states(self.rnn, self.groupnorm(x.flatten(1, 2))))
+        return _add_and_turn(x, y.reshape(x.shape))
 
 
 class TransformerModule(nn.Layer):
-    """Attention with four heads, then a recurrent and a linear layer, each added to its input: ``[S, M, N]``, too.
+    """Attention with four heads, then a recurrent and a linear layer, each added to its input; as :class:`RNNModule`.
 
     ``groupnorm`` has no effect, because the original forgets its result, but is in checkpoints.
     """
@@ -66,26 +74,14 @@ class TransformerModule(nn.Layer):
         self.linear = Linear(2 * hidden, features)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        y = x.transpose([1, 0, 2])
-        x = x + self.mha(y, y).transpose([1, 0, 2])
-        return x + self.linear(states(self.recurrent, x))
+        sequences = x.flatten(1, 2).transpose([1, 0, 2])
+        x = x + self.mha(sequences, sequences).transpose([1, 0, 2]).reshape(x.shape)
+        y = self.linear(states(self.recurrent, x.flatten(1, 2)))
+        return _add_and_turn(x, y.reshape(x.shape))
 
 
-class _BandSequence(nn.Layer):
-    """Pairs of layers, over the frames and over the bands, ``[K, B, T, N] -> [K, B, T, N]``."""
-
-    def _run(self, pairs: nn.LayerList, x: paddle.Tensor) -> paddle.Tensor:
-        bands, batch, frames, features = x.shape
-        for over_time, over_bands in pairs:
-            x = x.transpose([2, 1, 0, 3]).reshape([frames, batch * bands, features])
-            x = over_time(x).reshape([frames, batch, bands, features])
-            x = x.transpose([2, 1, 0, 3]).reshape([bands, batch * frames, features])
-            x = over_bands(x).reshape([bands, batch, frames, features])
-        return x
-
-
-class BandSequence(_BandSequence):
-    """So many pairs of :class:`RNNModule`."""
+class BandSequence(nn.Layer):
+    """So many pairs of :class:`RNNModule`, over the frames and over the bands: ``[T, B, K, N] -> [T, B, K, N]``."""
 
     def __init__(self, features: int, hidden: int, kind: str, bidirectional: bool, layers: int):
         super().__init__()
@@ -94,11 +90,13 @@ class BandSequence(_BandSequence):
         self.bsrnn = nn.LayerList(pairs)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self._run(self.bsrnn, x)
+        for pair in self.bsrnn:
+            x = pair(x)
+        return x
 
 
-class BandTransformer(_BandSequence):
-    """So many pairs of :class:`TransformerModule`."""
+class BandTransformer(nn.Layer):
+    """So many pairs of :class:`TransformerModule`, as :class:`BandSequence`."""
 
     def __init__(self, features: int, hidden: int, layers: int):
         super().__init__()
@@ -115,4 +113,6 @@ class BandTransformer(_BandSequence):
                 layer.initialise_(seed, inner)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self._run(self.dptransformers, x)
+        for pair in self.dptransformers:
+            x = pair(x)
+        return x
