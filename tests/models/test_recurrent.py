@@ -83,3 +83,15 @@ def test_nothing_goes_to_the_host():
     done = on_card(ON_CARD, variables=LOGGED)
     assert "agreed" in done.stdout
     assert on_host(done.stderr) == []
+
+
+def test_no_two_gradients_share_memory():
+    """Training scales each in place; one that was another's as well would be scaled twice."""
+    layer = recurrent.LSTM(3, 4, direction="bidirect", time_major=True)
+    recurrent.states(layer, paddle.randn([5, 2, 3])).square().sum().backward()
+    gradients = {parameter.name: parameter.grad for parameter in layer.parameters()}
+    before = {name: gradient.numpy() for name, gradient in gradients.items()}
+    for gradient in gradients.values():
+        gradient.scale_(0.5)
+    for name, gradient in gradients.items():
+        assert np.array_equal(gradient.numpy(), before[name] / 2)
