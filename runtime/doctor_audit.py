@@ -71,14 +71,14 @@ def audit(
     """Take one step of ``network`` (a name of the registry) and look at its kernels.
 
     ``on`` is a device as `runtime.device.select` takes it; None is the emulated card. ``segment`` is in frames (default
-    64) for a network that eats magnitudes, in samples (default one second) for others. ``overrides`` are ``key=value``
+    64) for one that eats spectrograms, in samples (default one second) for others. ``overrides`` are ``key=value``
     of its configuration. Raises `UserError` if the network, the device or a compiler for the emulator is not there, or
     the step fails.
     """
     from models.registry import describe
 
     description = describe(network)
-    segment = segment or (64 if description.eats == "magnitude" else description.sample_rate)
+    segment = segment or (description.sample_rate if description.eats == "waveform" else 64)
     order = {"network": description.name, "train": train, "card": on or "sdaa", "batch": batch}
     seen = observe(order | {"segment": segment, "overrides": list(overrides)}, emulated=on is None)
     given = os.environ.get(black_list.VARIABLE, "")

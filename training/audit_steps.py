@@ -52,10 +52,9 @@ def subject(network: str, overrides: Sequence[str] = ()) -> Subject:
         UserError: unknown network, key or value
     """
     name, eats = resolve(network), describe(network).eats
-    if eats not in ("magnitude", "waveform"):
-        raise UserError(f"the audit makes no data for {network}, which eats {eats} spectrograms")
     family = name.split("_")[0]
-    options, cfg = (_in_common_loop if family in _COMMON_LOOP else _experiments)(name, overrides)
+    settings = _in_common_loop if family in _COMMON_LOOP else _none if eats == "mel" else _experiments
+    options, cfg = settings(name, overrides)
     return Subject(describe(name, **options), options, cfg)
 
 
@@ -69,6 +68,14 @@ def _in_common_loop(network: str, overrides: Sequence[str]) -> tuple[dict[str, A
     own = [f"{_OWN}{key}={json.dumps(options[key])}" for key in keys if key in options and key != "seed"]
     cfg = config.load(base, [f"network={network}", *own, *overrides])
     return OmegaConf.to_container(cfg.model, resolve=True), cfg
+
+
+def _none(network: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Any]:
+    """No settings at all but the options of the network."""
+    for override in overrides:
+        if not override.startswith(_OWN):
+            raise UserError(f"unknown key {override.partition('=')[0]}: {network} is audited without a configuration")
+    return OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides))).get(_OWN.rstrip("."), {}), {}
 
 
 def _experiments(network: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Any]:
@@ -96,8 +103,11 @@ def inference_step(audited: Subject, batch: int, segment: int) -> Callable[[], o
 
 
 def random_stems(description: Description, batch: int, segment: int) -> np.ndarray:
-    """Magnitudes ``[B, S, C, T, F]`` or waveforms ``[B, S, C, N]``, whichever the network eats; always the same."""
+    """Magnitudes ``[B, S, C, T, F]``, waveforms ``[B, S, C, N]`` or mel spectrograms ``[B, S, F, T]``, whichever the
+    network eats; always the same."""
     shape, random = (batch, len(description.sources), description.channels, segment), np.random.default_rng(0)
     if description.eats == "magnitude":
         return random.random((*shape, description.config["frequency_bins"]), np.float32)
+    if description.eats == "mel":
+        shape = (*shape[:2], description.config["n_mels"], segment)
     return random.standard_normal(shape, np.float32)

@@ -30,6 +30,7 @@ ALLOWED: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "hdemucs": ({}, {}),
     "htdemucs": ({}, {}),
     "bsrnn_vocals": ({}, {}),
+    "rmvpe": ({}, {}),
 }
 LIKE = {  # with the operators of another
     "spleeter_4stems": "spleeter_2stems",
@@ -40,6 +41,9 @@ LIKE = {  # with the operators of another
     "bsrnn_other": "bsrnn_vocals",
     "bsrnn_bass": "bsrnn_vocals",
     "bsrnn_drums": "bsrnn_vocals",
+    "rmvpe_e2e": "rmvpe",
+    "rmvpe_paper_e2e0": "rmvpe",
+    "rmvpe_paper_e2e": "rmvpe",
 }
 # The operators do not depend on the sizes; signals are so long that LSTMs take them in windows, of 200 steps.
 SPLEETER = (["filters=[4,4,4,4,4,4]", "frequency_bins=64"], 64)
@@ -66,6 +70,7 @@ QUICK = {
         ],
         2205,
     ),
+    "rmvpe": (["n_blocks=1", "inter_layers=1", "en_out_channels=2"], 32),
     "bsrnn_vocals": (["fc_dim=8", "rnn_dim=8", "num_layers=1", "mlp_dim=8"], 6000),
 }
 
