@@ -30,6 +30,7 @@ ALLOWED: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "hdemucs": ({}, {}),
     "htdemucs": ({}, {}),
     "bsrnn_vocals": ({}, {}),
+    "apollo": ({}, {}),
     "rmvpe": ({}, {}),
 }
 LIKE = {  # with the operators of another
@@ -41,6 +42,7 @@ LIKE = {  # with the operators of another
     "bsrnn_other": "bsrnn_vocals",
     "bsrnn_bass": "bsrnn_vocals",
     "bsrnn_drums": "bsrnn_vocals",
+    "apollo_384": "apollo",
     "rmvpe_e2e": "rmvpe",
     "rmvpe_paper_e2e0": "rmvpe",
     "rmvpe_paper_e2e": "rmvpe",
@@ -72,6 +74,7 @@ QUICK = {
     ),
     "rmvpe": (["n_blocks=1", "inter_layers=1", "en_out_channels=2"], 32),
     "bsrnn_vocals": (["fc_dim=8", "rnn_dim=8", "num_layers=1", "mlp_dim=8"], 6000),
+    "apollo": (["sr=8000", "feature_dim=16", "layer=1"], 2000),
 }
 
 
@@ -110,10 +113,12 @@ def test_fallbacks_do_not_rise_and_no_black_list_is_needed(audits, network, trai
     assert not found.disagreements
     assert found.black_list == device._black_list(network) == "" and found.refused == {}
     rows = {row.kernel: row for row in found.rows}
-    heavy = "matmul" if network.startswith("bsrnn") else "conv2d"
+    heavy = "matmul" if network.startswith(("bsrnn", "apollo")) else "conv2d"
     assert rows[heavy].where == CARD and rows[heavy].flops > 0
     if network.startswith("spleeter"):
         assert rows["conv2d"].count == 7 * len(models.describe(network).sources)
+    if network == "apollo":
+        assert rows["depthwise_conv2d"].where == CARD and rows["depthwise_conv2d"].count == 3
     assert (f"{heavy}_grad" in rows) == ("adam" in rows) == train
     assert sum(row.share for row in found.rows) == pytest.approx(1)
 
