@@ -215,8 +215,8 @@ def _with_label_times(clips: list[Clip], settings: Settings, report: Report) -> 
 
 
 def _label_hop(clips: list[Clip]) -> float:
-    """Seconds from line to line: whole milliseconds that explain the number of lines."""
-    ratio = float(np.median([clip.seconds / clip.lines for clip in clips]))
+    """Seconds from line to line: whole milliseconds that explain the number of lines, of which one or two may lack."""
+    ratio = float(np.median([clip.seconds / (clip.lines + 1) for clip in clips]))
     hop = round(ratio, 3)
     if hop <= 0 or abs(ratio / hop - 1) > 0.03:
         raise UserError(f"there is a label every {1000 * ratio:.2f} ms: say the hop exactly with --label-hop SECONDS")

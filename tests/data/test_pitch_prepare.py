@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -111,6 +112,30 @@ def test_labels_of_another_hop(tmp_path, songs):
     assert report(tmp_path / "out")["label_hop"] == 0.01
     assert report(tmp_path / "out")["first_label"]["first"] == 0.01
     assert np.quantile(cents_off(tmp_path / "out", songs), 0.95) < 5
+
+
+def test_hop_that_is_no_whole_number_of_milliseconds_is_asked_for(tmp_path, songs):
+    folder = mir1k(tmp_path / "in", songs, 0.0, 256 / 22050)
+    with pytest.raises(UserError, match="--label-hop"):
+        run("-i", folder, "-o", tmp_path / "out")
+    run("-i", folder, "-o", tmp_path / "out", "--label_hop", 256 / 22050)
+    assert abs(report(tmp_path / "out")["first_label"]["first"]) < 1e-6
+    assert np.quantile(cents_off(tmp_path / "out", songs), 0.95) < 5
+
+
+def test_labels_with_wrong_times_are_said_but_kept(tmp_path, capsys, songs):
+    (tmp_path / "in").mkdir()
+    for name, song in songs.items():
+        soundfile.write(tmp_path / "in" / f"{name}.wav", song.audio[1], RATE)
+        rows = (f"{k / 100},{song.f0[k * 160 + 480]}\n" for k in range(290))
+        (tmp_path / "in" / f"{name}.csv").write_text("time,f0\n" + "".join(rows))
+    run("-i", tmp_path / "in", "-o", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert (
+        re.search(r"labels are early by (29\.[89]|30\.[0-2]) ± 0\.\d ms", said) and "their own times are kept" in said
+    )
+    f0 = at_frames(read_pv(next((tmp_path / "out").glob("*/amy_1_01.pv"))), 48000, 160)
+    assert np.allclose(f0[1:290], songs["amy_1_01"].f0[640 : 640 + 289 * 160 : 160], rtol=1e-5)
 
 
 def test_time_that_is_said_is_used(tmp_path, capsys, original):
