@@ -85,6 +85,40 @@ def test_segments_without_changes_are_parts_of_the_whole(stereo):
     assert (segment["f0"] > 0).all()
 
 
+def test_labels_belong_to_the_frames_of_the_picture(tmp_path):
+    f0 = 220 * 2 ** (np.arange(301) / 301)  # tells every frame from the others
+    f0[100:140] = 0
+    folder = song(tmp_path, audio=np.random.default_rng(0).uniform(-0.5, 0.5, (1, 3 * RATE)))
+    write_pv(folder / "a_1_01.pv", f0)
+    whole, segments = PitchFiles(folder)[0], PitchSegments(folder, augment=None, samples_per_epoch=8)
+    starts = set()
+    for k in range(8):
+        item = segments.item(1, k)
+        (start,) = (n for n in range(174) if np.abs(whole.mel[:, n : n + 128] - item["mel"]).max() < 1e-3)
+        assert np.array_equal(item["f0"], whole.f0[start : start + 128])
+        assert np.array_equal(item["target"], whole.target[start : start + 128])
+        starts.add(start)
+    assert len(starts) > 4
+    assert np.allclose(whole.f0[1:], f0[1:], rtol=1e-5)
+
+
+def test_longer_windows_keep_their_times(tmp_path):
+    """A click sounds in the frames around it, as many before as after, whatever the key."""
+    audio = np.zeros((1, 130 * 160))
+    audio[0, 65 * 160] = 1
+    f0 = np.zeros(131)
+    f0[65] = 220
+    folder = song(tmp_path, audio=audio)
+    write_pv(folder / "a_1_01.pv", f0)
+    augment = PitchAugment(key_shift=5, accompaniment=0, noise_level=(-9, -9), volume=(0, 0))
+    segments = PitchSegments(folder, augment=augment, samples_per_epoch=10)
+    for k in range(10):
+        item = segments.item(0, k)
+        heard = np.flatnonzero(item["mel"][60:].max(axis=0) > -8)
+        assert len(heard) >= 5
+        assert abs(heard.mean() - np.flatnonzero(item["f0"])[0]) < 0.01
+
+
 def test_crops_reach_every_part_of_a_song(tmp_path):
     f0 = np.zeros(131)
     f0[[1, 130]] = 220
