@@ -1,16 +1,18 @@
 """Random weights that both sides of a benchmark load, written once by a process of its own."""
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
-def write(name: str, path: Path) -> Path:
+def write(name: str, path: Path, **options: Any) -> Path:
     """Fresh weights of a network in the reference's names and layout, as ``.npz``; this process imports no paddle."""
-    subprocess.run([sys.executable, "-m", "benchmarks.weights", name, str(path)], check=True)
+    subprocess.run([sys.executable, "-m", "benchmarks.weights", name, str(path), json.dumps(options)], check=True)
     return path
 
 
@@ -27,5 +29,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("path", type=Path)
+    parser.add_argument("options", type=json.loads)
     arguments = parser.parse_args()
-    np.savez(arguments.path, **reference_state(models.create(arguments.name)))
+    np.savez(arguments.path, **reference_state(models.create(arguments.name, **arguments.options)))
