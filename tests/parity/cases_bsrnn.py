@@ -37,17 +37,14 @@ def train(case: Case) -> dict[str, np.ndarray]:
     """Loss, its three terms and its gradients."""
     import paddle
 
+    from training.recipes.bsrnn import losses
+
     model = network(case)
     model.train()
-    mixture, target = (paddle.to_tensor(case.inputs[name]) for name in ("wav", "target"))
-    z, wanted = model.spectrum(model.transform(mixture)), model.transform(target)
-    apart = (z - wanted).abs().mean([0, 1, 3, 4])
-    length = mixture.shape[2]
-    waves = (model.inverse(z, length) - model.inverse(wanted, length)).abs().mean()
-    loss = apart.sum() + waves
+    loss, terms = losses(model, *(paddle.to_tensor(case.inputs[name]) for name in ("wav", "target")))
     loss.backward()
-    terms = np.array([*apart.numpy(), waves.numpy()])
-    return {"loss": loss.numpy(), "loss_terms": terms, **gradients(model, case.grad_names)}
+    found = np.array([float(terms[name]) for name in ("real", "imag", "wave")])
+    return {"loss": loss.numpy(), "loss_terms": found, **gradients(model, case.grad_names)}
 
 
 CASES = {("BandSplitRNN", "bsrnn"): forward, ("BandSplitRNN", "train_bsrnn"): train}
