@@ -1,5 +1,6 @@
 """Golden cases of Apollo: the network, its discriminator, the losses of both, and the original's ways to cut a song."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,33 @@ def discriminate(case: Case) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in results.items()}
 
 
+def chunked(case: Case) -> dict[str, np.ndarray]:
+    """A song in chunks that are cross-faded, ``[1, C, N]``."""
+    from inference.apollo_chunked import cross_faded
+
+    sizes = (case.run[f"{key}_samples"] for key in ("chunk", "overlap"))
+    mix = case.inputs["mix"][0]
+    return {"output": cross_faded(_run(_network(case)), mix, *sizes, case.run["chunk_batch_size"])[None]}
+
+
+def forked(case: Case) -> dict[str, np.ndarray]:
+    """A song in chunks that overlap several times, ``[C, N]``."""
+    from inference.apollo_chunked import overlapped
+
+    how = (case.run[key] for key in ("chunk_size", "overlap", "batch_size"))
+    return {"output": overlapped(_run(_network(case)), case.inputs["mix"], *how)}
+
+
+def _run(model: Any) -> Callable[[np.ndarray], np.ndarray]:
+    import paddle
+
+    model.eval()
+    return paddle.no_grad()(lambda chunks: model(paddle.to_tensor(chunks)).squeeze(1).numpy())
+
+
 CASES = {
+    ("Apollo", "apollo_chunked"): chunked,
+    ("Apollo", "apollo_fork"): forked,
     ("Apollo", "apollo"): forward,
     ("Apollo", "apollo_wav"): forward,
     ("Apollo", "train_apollo"): train,
