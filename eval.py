@@ -23,6 +23,7 @@ examples:
   python eval.py --fraction 1 --split valid --weights model/spleeter/2stems/0a1b2c3d
   python eval.py -n spleeter_4stems --fraction 1 --bss museval
   python eval.py -n htdemucs_ft --fraction 1 --shifts 1
+  python eval.py -n bsrnn_vocals,bsrnn_drums --fraction 1 --window 2 --hop 1.5
   python eval.py --weights outputs/xps/2db45dc4 --fraction 1
 """
 
@@ -45,7 +46,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     which.add_argument(
         "--weights", type=named, metavar="PATH", help="run folder, checkpoint, .safetensors or TensorFlow checkpoint"
     )
-    text = "a network with its published weights, a bag or signature of the Demucs family, a run folder or a package"
+    text = (
+        "a network with its published weights, a bag or signature of the Demucs family, a run folder or a package; or "
+        "several of BandSplitRNN, with commas between"
+    )
     which.add_argument("-n", "--name", type=named, metavar="NAME", help=text)
     text = "folder of packages and bags of the Demucs family in which NAME is looked for"
     which.add_argument("--repo", type=named, metavar="FOLDER", help=text)

@@ -17,7 +17,10 @@ def parser() -> Parser:
     )
     add = options.add_argument
     add("inputs", nargs="*", metavar="FILE|FOLDER", help="audio files, or folders of them")
-    what = "network (spleeter_2stems, htdemucs_ft …), signature, run folder or package (default: the run trained last "
+    what = (
+        "network (spleeter_2stems, htdemucs_ft …), signature, run folder or package; or several of BandSplitRNN, with "
+        "commas between (bsrnn_vocals,bsrnn_bass …) (default: the run trained last "
+    )
     name = options.add_mutually_exclusive_group()
     text = what + "below model/, else spleeter_2stems with its published weights)"
     name.add_argument("-n", "--name", metavar="NAME", help=text)
@@ -74,7 +77,7 @@ def parser() -> Parser:
         "with a window: reference | reference:hann …"
     )
     how.add_argument("--window", "--overlap-window", metavar="NAME", help=text)
-    text = "segments per network call (default: 1 on a CPU and for Demucs, 4 elsewhere; BandSplitRNN 8)"
+    text = "segments per network call (default: 1 on a CPU and for Demucs, elsewhere 4, BandSplitRNN 8)"
     how.add_argument("--batch", type=positive, metavar="N", help=text)
     text = (
         "average N passes over randomly delayed copies (default: the original's; Spleeter and "

@@ -146,7 +146,7 @@ class Chunks:
 
     def __init__(self, model: Any, wishes: Options, running: Running):
         crew = networks(model)
-        options = self.options = wishes.for_chunks()
+        options = self.options = wishes.for_chunks(devices.is_host(running.device))
         built = _eager(crew, options, running)
         self.engine = "eager"
         self._members = [_Member(built[id(each)], each.description, _windowing(each, options)) for each in crew]

@@ -33,7 +33,7 @@ class Options:
         mwf: multichannel Wiener filter instead of the ratio mask (magnitudes)
         mask_extension: ``zeros`` or ``average`` above the network's bins; None is what its configuration says
         exponent: power of the magnitudes in the ratio mask; None is what its configuration says
-        batch: segments per call of the network; None is 1 on a CPU and for waveforms, 4 elsewhere; 8 for BandSplitRNN
+        batch: segments per call of the network; None is 1 on a CPU and for waveforms, elsewhere 4, 8 for BandSplitRNN
         jobs: calls of the network at the same time, in threads of the CPU (waveforms)
         window: how overlapping chunks are added (BandSplitRNN): ``normalised`` (which None is), or as the reference
             does it, ``reference`` or ``reference:hann`` …; see `inference.windowed.Windowing`
@@ -97,7 +97,7 @@ class Options:
             batch=_first(self.batch, 1),
         )
 
-    def for_chunks(self) -> Options:
+    def for_chunks(self, on_host: bool) -> Options:
         """All that is open filled in as BandSplitRNN does, but for segment and overlap, which are each network's own.
 
         UserError for wishes that concern masks or whole songs.
@@ -106,7 +106,7 @@ class Options:
         return replace(
             self,
             shifts=_first(self.shifts, 0),
-            batch=_first(self.batch, 8),
+            batch=_first(self.batch, 1 if on_host else 8),
             window=_first(self.window, NORMALISED),
         )
 

@@ -38,7 +38,8 @@ class Separator:
     Args:
         name: a network of the registry (``spleeter_2stems``, ``spleeter:4stems-16kHz`` …), a bag or signature of the
             Demucs family (``htdemucs_ft``, ``955717e8`` …), or a package, run folder or checkpoint, whose configuration
-            says which network it is; None leaves that to ``weights``
+            says which network it is; or several with commas between that have a stem each (``bsrnn_vocals,bsrnn_bass``
+            …); None leaves that to ``weights``
         weights: path of the weights; None is the run's own, or the published ones, downloaded when needed
         device: a name that `runtime.device.select` understands
         engine: auto, program or eager, see `inference.engine`
@@ -159,9 +160,10 @@ class Separator:
     ) -> Iterator[dict[str, np.ndarray]]:
         """Blocks ``[C, n]`` of any sizes in, dictionaries of blocks ``[C, m]`` out; together exactly as long.
 
-        Memory does not depend on the length. The first output comes after about one segment, with ``mwf`` after the
-        last input. ``total`` (samples, if known) is for ``progress``; ``scratch`` is the folder for what ``mwf`` has to
-        keep meanwhile. The other arguments are those of `separate`.
+        Memory does not depend on the length. The first output comes after about one segment, with ``mwf`` and from
+        networks that hear the song at its level as a whole (Demucs) after the last input. ``total`` (samples, if known)
+        is for ``progress``; ``scratch`` is the folder for what has to be kept meanwhile. The other arguments are those
+        of `separate`.
         """
         for stems, mixture in self.run(blocks, channels, sample_rate, total, progress, cancel, residual, scratch):
             named = dict(zip(self.sources, stems, strict=True))

@@ -115,7 +115,7 @@ def test_a_bag_of_targets_through_the_commands(place):
         stems = {stem: audio(place / "out" / name / f"{stem}.wav") for stem in ("vocals", "drums", "bass", "residual")}
         assert {(stem.shape, own) for stem, own in stems.values()} == {(mixture.shape, rate)}
         np.testing.assert_allclose(sum(stem for stem, _ in stems.values()), mixture, rtol=0, atol=1e-6)
-    line = ["songs/one.wav", "-n", "bsrnn_drums", "-o", "alone", "--format", "float32", "-d", "cpu", "--batch", "8"]
+    line = ["songs/one.wav", "-n", "bsrnn_drums", "-o", "alone", "--format", "float32", "-d", "cpu", "--batch", "1"]
     command(place, ROOT / "separator.py", *line)
     np.testing.assert_array_equal(
         audio(place / "alone" / "one" / "drums.wav")[0], audio(place / "out" / "one" / "drums.wav")[0]

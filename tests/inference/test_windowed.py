@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from inference import Cancelled, Separator
+from inference.options import Options
 from inference.windowed import WINDOWS, WindowedStream, Windowing
 from runtime.errors import UserError
 from tests.inference.waves import FakeBag, FakeWave
@@ -233,7 +234,8 @@ def test_progress_cancel_and_no_space_on_disk(noise):
 
 def test_options_that_were_left_open():
     options = Separator.from_model(fake()).options
-    assert (options.shifts, options.batch, options.window) == (0, 8, "normalised")
+    assert (options.shifts, options.batch, options.window) == (0, 1, "normalised")
+    assert Options().for_chunks(on_host=False).batch == 8
 
 
 @pytest.mark.parametrize(
