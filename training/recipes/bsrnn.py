@@ -11,6 +11,7 @@ import models
 from data.index import Index, Song, load_stem
 from metrics.sdr import usdr
 from models.bsrnn_config import BSRNNConfig
+from training import network
 from training.optimizers import adam
 from training.prepare import plain
 from training.recipes import Batch
@@ -41,10 +42,10 @@ def _compared(
     model: paddle.nn.Layer, mixture: paddle.Tensor, target: paddle.Tensor
 ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
     """The three terms of every example ``[3, B]``, and the waveforms of estimate and target ``[B, C, N]``."""
-    network = getattr(model, "_layers", model)  # what data parallelism wraps
+    bare = getattr(model, "_layers", model)  # what data parallelism wraps
     wave, spectrum = model(mixture, spectrum=True)
-    wanted = network.transform(target)  # [B, C, 2, F, T]
-    goal = network.inverse(wanted, target.shape[-1])
+    wanted = bare.transform(target)  # [B, C, 2, F, T]
+    goal = bare.inverse(wanted, target.shape[-1])
     # one axis at a time: over a million values at once float32 loses digits
     parts = (spectrum - wanted).abs().mean(axis=-1).mean(axis=-1).mean(axis=1)  # [B, 2]
     estimate = wave.squeeze(1)
@@ -67,11 +68,8 @@ class BSRNNRecipe:
         self.notes = (bands_used(cfg),)
 
     def build_model(self) -> paddle.nn.Layer:
-        """The network; what no gradient reaches is frozen, as data parallelism wants it."""
-        model = models.create(self.cfg.network, **plain(self.cfg.model))
-        for parameter in model.unused_parameters():
-            parameter.stop_gradient = True
-        return model
+        """The network with its initial weights."""
+        return network.build(self.cfg)
 
     def optimizer(self, model: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
         """Adam."""

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import paddle
 
-import models
 from data.index import Index, Song, load_stem
 from dsp.stft import SpleeterSTFT
 from runtime.errors import UserError
+from training import network
 from training.optimizers import adam
-from training.prepare import plain
 from training.recipes import Batch
 
 LOSSES = ("L1_mask", "weighted_L1_mask")
@@ -71,11 +70,8 @@ class SpleeterRecipe:
         self.notes = ()
 
     def build_model(self) -> paddle.nn.Layer:
-        """The network; what no gradient reaches is frozen, as data parallelism wants it."""
-        model = models.create(self.cfg.network, **plain(self.cfg.model))
-        for parameter in model.unused_parameters():
-            parameter.stop_gradient = True
-        return model
+        """The network with its initial weights."""
+        return network.build(self.cfg)
 
     def optimizer(self, model: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
         """Adam.
