@@ -84,7 +84,7 @@ def test_first_weights_are_pytorchs_and_follow_the_seed():
     assert (one["net.0.band_net.input_norm.weight"] == 1).all()
 
 
-# ------------------------------------------------------------------------------------------------------ what it computes
+# ----------------------------------------------------------------------------------------------------- what it computes
 
 
 def outcome(options: dict, samples: int) -> list[np.ndarray]:
