@@ -199,6 +199,8 @@ class _Operation:
 class _Plan:
     """The forward and backward operations of one convolution with fixed shapes."""
 
+    attributes: _Handle | None = None  # of the forward pass, see models.onednn_relu
+
     def __init__(self, kind: str, x: tuple, weight: tuple, bias: bool, stride: tuple, dilation: tuple, padding: tuple):
         top, bottom, left, right = padding
         reach = [d * (k - 1) + 1 for d, k in zip(dilation, weight[2:], strict=True)]
@@ -227,8 +229,8 @@ class _Plan:
             head.append(arguments[0])
             arguments = arguments[1:]
         create = f"dnnl_{self.kind}_{direction}_primitive_desc_create"
-        tail = [] if direction == "forward" else [self.hint]
-        return _Handle("primitive_desc", create, *head, _ALGORITHM[self.kind], *arguments, *self.geometry, *tail, None)
+        tail = [self.attributes] if direction == "forward" else [self.hint, None]
+        return _Handle("primitive_desc", create, *head, _ALGORITHM[self.kind], *arguments, *self.geometry, *tail)
 
     @functools.cached_property
     def forward(self) -> _Operation:

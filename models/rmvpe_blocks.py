@@ -9,9 +9,11 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from models import card, onednn
+from models import card, onednn, onednn_relu
 from models.demucs_layers import Conv2d, ConvTranspose2d
 from models.rmvpe_config import RMVPEConfig
+
+_EPSILON = 1e-5
 
 
 class BatchNorm2d(nn.Layer):
@@ -46,9 +48,14 @@ class BatchNorm2d(nn.Layer):
             paddle.assign(biased + brought * (1 / (count - 1)), self.running_var)
         return y
 
+    def affine(self) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """The factor and the shift ``[C]`` that the layer is outside of training."""
+        scale = self.weight * (self.running_var + _EPSILON).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
     def _normalise(self, x: paddle.Tensor, variance: paddle.Tensor) -> paddle.Tensor:
-        affine = self.weight, self.bias
-        return F.batch_norm(x, self.running_mean, variance, *affine, training=self.training, momentum=self.kept)
+        how = {"training": self.training, "momentum": self.kept, "epsilon": _EPSILON}
+        return F.batch_norm(x, self.running_mean, variance, self.weight, self.bias, **how)
 
 
 class ConvBlockRes(nn.Layer):
@@ -67,7 +74,19 @@ class ConvBlockRes(nn.Layer):
         self.shortcut = Conv2d(inputs, outputs, (1, 1)) if inputs != outputs else None
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.conv(x) + (x if self.shortcut is None else self.shortcut(x))
+        first, norm, relu, *second = self.conv
+        y = _normalised(*second, _normalised(first, norm, relu, x))
+        return y + (x if self.shortcut is None else self.shortcut(x))
+
+
+def _normalised(convolution: Conv2d, norm: BatchNorm2d, relu: nn.ReLU, x: paddle.Tensor) -> paddle.Tensor:
+    """One layer after the other; without gradients on the CPU in one pass, where its weights are few beside ``x``."""
+    weight = convolution.weight
+    if norm.training or paddle.is_grad_enabled() or not onednn.usable(x) or weight.size > x.size:
+        return relu(norm(convolution(x)))
+    scale, shift = norm.affine()
+    height, width = convolution.padding
+    return onednn_relu.conv2d_relu(x, weight * scale.reshape([-1, 1, 1, 1]), shift, (height, height, width, width))
 
 
 def _blocks(inputs: int, outputs: int, count: int) -> nn.LayerList:

@@ -10,7 +10,7 @@ from runtime.errors import UserError
 PITCHES = 360  # classes of the output, 20 cents apart; see dsp.salience
 HIDDEN = 256  # state of the recurrent layer in each direction
 _FRAMES = 128  # of the excerpts that the originals train on
-_CONTEXT = 256  # frames; see RMVPEConfig.describe
+_CONTEXT = 2 * _FRAMES  # see RMVPEConfig.describe
 _TIMBRE_FILTERS = ("idle", "used", "none")
 
 
@@ -88,8 +88,10 @@ class RMVPEConfig:
     def describe(self, name: str) -> Description:
         """The network's description under a registry name.
 
-        ``segment`` are the 128 frames of the excerpts that the originals train on. The recurrent layer hears
-        everything; how much of it still matters was measured, see :mod:`models.rmvpe`.
+        ``segment`` are the 128 frames of the excerpts that the originals train on; what is farther from a frame than
+        that, a network cannot have learnt to listen to. ``context`` is twice as much, since the recurrent layer and
+        the levels hear everything: with PyTorch's initial weights 64 frames already leave 4e-6 of the logits open, 128
+        frames nothing but rounding. Chunks begin on multiples of ``step`` frames, so that the levels see the same.
         """
         return Description(
             name=name,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dsp.resample import StreamResampler, resample, resampled_length, sinc_resample
+from dsp.resample import StreamResampler, resample, resampled_length, sinc_resample, torchaudio_resample
 
 RATES = [(44100, 48000), (48000, 44100), (44100, 16000), (16000, 44100), (44100, 22050), (8000, 192000), (44100, 44100)]
 
@@ -100,3 +100,20 @@ def test_sinc_resampling_at_its_edges():
     assert sinc_resample(noise(1, 2001), 2, 1, length=1001).shape == (1, 1001)
     with pytest.raises(ValueError, match="1001"):
         sinc_resample(noise(1, 2001), 2, 1, length=1002)
+
+
+@pytest.mark.parametrize("rates", [(44100, 16000), (22050, 16000), (8000, 16000), (48000, 16000)])
+@pytest.mark.parametrize("samples", [0, 1, 7, 3000])
+def test_resampling_as_torchaudio_does(rates, samples):
+    x, (old, new) = noise(2, samples), (int(rate / np.gcd(*rates)) for rate in rates)
+    y = torchaudio_resample(x, *rates)
+    assert y.shape == (2, -(-samples * new // old)) and y.dtype == np.float32
+    cutoff = min(old, new) * 0.99
+    place = np.arange(samples) * new - np.arange(y.shape[1])[:, None] * old  # in units of 1 / (old·new)
+    phase = np.clip(place / (old * new) * cutoff, -128, 128)
+    weights = np.sinc(phase) * np.cos(phase * np.pi / 256) ** 2 * cutoff / old
+    np.testing.assert_allclose(y, x.astype(np.float64) @ weights.T, atol=1e-4)  # the original rounds the times
+
+
+def test_resampling_to_the_same_rate_changes_nothing():
+    assert np.array_equal(torchaudio_resample(noise(1, 9), 16000, 16000), noise(1, 9))

@@ -5,8 +5,9 @@ import paddle
 import pytest
 
 import models
+from models import onednn, onednn_relu
 from models.rmvpe import pad_frames
-from models.rmvpe_blocks import BatchNorm2d, Unpool
+from models.rmvpe_blocks import BatchNorm2d, ConvBlockRes, Unpool
 from models.tensors import tensors
 from pretrained import load_weights
 from pretrained.loading import load_reference_state, reference_state
@@ -149,6 +150,19 @@ def test_one_number_a_channel_has_no_variance():
     norm.train()
     with pytest.raises(ValueError, match="more frames"):
         norm(paddle.ones([1, 3, 1, 1]))
+
+
+def test_one_pass_without_gradients_is_the_layers_one_after_the_other(monkeypatch):
+    block, x, taken = random_weights(ConvBlockRes(3, 5), 2), paddle.to_tensor(noise(2, 3, 16, 9) - 0.5), []
+    block.eval()
+    layers = block(x).numpy()
+    in_one = onednn_relu.conv2d_relu
+    monkeypatch.setattr(onednn_relu, "conv2d_relu", lambda *given: taken.append(1) or in_one(*given))
+    with paddle.no_grad():
+        np.testing.assert_allclose(block(x).numpy(), layers, rtol=1e-5, atol=1e-5)
+        assert len(taken) == (2 if onednn.usable(x) else 0)
+        block(paddle.to_tensor(noise(1, 3, 2, 2)))  # fewer numbers than the weights have
+        assert len(taken) == (2 if onednn.usable(x) else 0)
 
 
 @pytest.mark.parametrize("stride", [(2, 2), (1, 2)])
