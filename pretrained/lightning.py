@@ -11,6 +11,7 @@ from runtime.errors import UserError
 
 RAW = "#raw"  # at the end of a path: the weights themselves, not their moving average
 _NETWORK = "model."  # what modules call the network among losses and transforms
+_AUDIO_NETWORK = "audio_model."  # what those of look2hear call it, beside a discriminator
 
 
 def split(path: str | Path) -> tuple[Path, bool]:
@@ -27,7 +28,9 @@ def is_checkpoint(content: Any) -> bool:
     if not isinstance(state, Mapping):
         return False
     marks = ("pytorch-lightning_version", "optimizer_states")
-    return any(mark in content for mark in marks) or any(name.startswith(_NETWORK) for name in state)
+    return any(mark in content for mark in marks) or any(
+        name.startswith((_NETWORK, _AUDIO_NETWORK)) for name in state
+    )
 
 
 def network_state(content: Mapping[str, Any], averaged: bool = True) -> dict[str, Any]:
@@ -44,7 +47,8 @@ def network_state(content: Mapping[str, Any], averaged: bool = True) -> dict[str
     the order of the parameters.
     """
     module = content["state_dict"]
-    state = {name.replace(_NETWORK, ""): value for name, value in module.items() if "model" in name} or dict(module)
+    state = {name.removeprefix(_AUDIO_NETWORK): value for name, value in module.items() if name.startswith(_AUDIO_NETWORK)}
+    state = state or {name.replace(_NETWORK, ""): value for name, value in module.items() if "model" in name} or dict(module)
     average = _average(content.get("optimizer_states")) if averaged else None
     if average is None:
         return state
