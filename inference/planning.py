@@ -10,7 +10,7 @@ from typing import Any
 import pretrained
 from models import Description, registry
 from models.bsrnn_config import BSRNN
-from pretrained import bsrnn, demucs, lightning, targets
+from pretrained import apollo, bsrnn, demucs, lightning, targets
 from pretrained.package import is_package, read_package
 from runtime import checkpoint
 from runtime.errors import UserError
@@ -175,6 +175,9 @@ def _found(path: Path, network: str | None) -> Plan | None:
         own, options = known
         stem = registry.describe(own, **options).sources[0]
         return Plan(own, path, own if path.stem == stem else f"{own}-{path.stem}", options)
+    if known := apollo.identify(path, network):
+        own, options = known
+        return Plan(own, path, f"{own}-{path.stem}", options)
     if (path / checkpoint.STATE).is_file():
         return _from_checkpoint(path)
     folder = checkpoint.best(path) or checkpoint.latest(path) or newest_run(path)
