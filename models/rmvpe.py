@@ -61,8 +61,9 @@ class RMVPE(nn.Layer):
         """Parameters that no gradient ever reaches; data parallelism wants them frozen."""
         return self.unet.tf.parameters() if self.config.timbre_filter == "idle" else []
 
-    def forward(self, mel: paddle.Tensor) -> paddle.Tensor:
-        return F.sigmoid(self.logits(mel))
+    def forward(self, mel: paddle.Tensor, logits: bool = False) -> paddle.Tensor:
+        """``logits`` leaves out the sigmoid."""
+        return self.logits(mel) if logits else F.sigmoid(self.logits(mel))
 
     def logits(self, mel: paddle.Tensor) -> paddle.Tensor:
         """What the sigmoid makes the result of, ``[B, mel bands, T] -> [B, T, 360]``.

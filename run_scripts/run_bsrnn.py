@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from run_scripts import options as shared
+from run_scripts.modes import enter
 from run_scripts.train_options import add_training, configuration, train
 from runtime import console
 from runtime.errors import UserError
-from runtime.nearest import did_you_mean
 from training.interrupts import StopRequests
 
 DEFAULT = "bsrnn/base"
@@ -116,18 +116,8 @@ def run(mode: str, arguments: list[str], command: list[str]) -> int:
 
 def main(arguments: list[str]) -> int:
     """Does what ``-m`` says; returns the exit status."""
-    if "-m" not in arguments[:-1]:
-        if not {"-h", "--help"} & set(arguments):
-            raise UserError(f"say with -m what to do: {', '.join([*ELSEWHERE, *TRAINING])} (see --help)", status=2)
-        print(USAGE.format(doc=__doc__), end="")
-        return 0
-    place = arguments.index("-m")
-    mode, rest = arguments[place + 1], arguments[:place] + arguments[place + 2 :]
-    if mode in ELSEWHERE:
-        return importlib.import_module(ELSEWHERE[mode]).main(rest)
-    if mode not in TRAINING:
-        raise UserError(f"-m {mode}: there is no such mode; {did_you_mean(mode, [*ELSEWHERE, *TRAINING])}", status=2)
-    return run(mode, rest, [__file__, *arguments])
+    training = {mode: partial(run, mode, command=[__file__, *arguments]) for mode in TRAINING}
+    return enter(arguments, USAGE.format(doc=__doc__), {**ELSEWHERE, **training})
 
 
 if __name__ == "__main__":

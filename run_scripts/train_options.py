@@ -44,7 +44,7 @@ def configuration(options: argparse.Namespace, group: str) -> Any:
         UserError: an unknown configuration or key, or a value of the wrong type
     """
     flags = {
-        "data.source": SOURCES.get(options.mode),
+        "data.source": SOURCES.get(getattr(options, "mode", "")),
         "train.init": {True: "published", False: "scratch", None: None}[options.load],
         "model_dir": options.model_dir,
     }

@@ -10,19 +10,18 @@ from typing import Any
 import paddle
 
 import pretrained
-from data.index import read_index
 from models.registry import resolve
 from runtime import checkpoint, config, console
 from runtime.device import Device
 from runtime.distributed import Group
 from runtime.errors import UserError
 from training import prepare, recipes
+from training.curve import LossCurve
 from training.interrupts import StopRequests
 from training.journal import Clock, Journal
 from training.state import State
 from training.stream import Stream
 from training.trainer import Trainer
-from training.validation import Validation
 
 LOG = "train.log"  # in the run's folder: what the first process said, of all sessions
 
@@ -55,7 +54,7 @@ def run(cfg: Any, device: Device, group: Group, requests: StopRequests) -> int:
 
 def _run(cfg: Any, device: Device, group: Group, requests: StopRequests, folder: Path) -> int:
     clock, train = Clock(), cfg.train
-    index, recipe = read_index(cfg.data.index), recipes.create(cfg)
+    index, recipe = recipes.index(cfg), recipes.create(cfg)
     data, valid = recipes.datasets(cfg, index)
     identity = {
         "network": resolve(cfg.network),
@@ -78,12 +77,11 @@ def _run(cfg: Any, device: Device, group: Group, requests: StopRequests, folder:
     )
     if not len(stream.plan(0)):
         raise UserError(f"{data.summary()}: they do not fill one batch of {train.batch_size} a process; lower it (-bs)")
-    validation = None
-    if valid:
-        validation = Validation(valid, recipe, group, train.batch_size, train.valid_segments, cfg.data.workers)
+    validation = recipes.validation(cfg, valid, recipe, group) if valid else None
 
     global_batch = train.batch_size * group.size * train.accumulate
-    journal = Journal(folder, train, global_batch, len(stream.plan(0)) / train.accumulate, group.is_main)
+    curve = LossCurve(folder) if train.get("loss_curve") and group.is_main else None
+    journal = Journal(folder, train, global_batch, len(stream.plan(0)) / train.accumulate, group.is_main, curve)
     journal.say(f"config: {cfg.config_name}, signature {identity['signature']}, folder {folder}")
     for note in recipe.notes:
         journal.say(note)
@@ -100,7 +98,8 @@ def _run(cfg: Any, device: Device, group: Group, requests: StopRequests, folder:
     if group.is_main:
         config.dump(cfg, folder / "config.yaml")
 
-    listen = partial(recipe.listen, state.model, index, valid.songs[0]) if valid and train.audio_seconds else dict
+    heard = valid and train.get("audio_seconds")
+    listen = partial(recipe.listen, state.model, index, valid.songs[0]) if heard else dict
     trainer = Trainer(cfg, recipe, state, stream, validation, group, journal, requests, folder, identity, listen)
     status = trainer.fit()
     best = checkpoint.best(folder)
@@ -139,6 +138,8 @@ def begin(
                 f"or start another run from these weights with train.init={last}"
             )
         state.restore(groups, saved)
+        if checkpoint.best(folder) is None:  # nothing to beat
+            state.best = state.best_step = None
         origin = f"resumed from {last} (step {state.step}, {checkpoint.weights_hash(groups['model'])})"
     return state, origin
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from runtime import console
 from runtime.files import atomic_write
+from training.curve import LossCurve
 from training.state import State
 
 
@@ -22,10 +23,19 @@ class Journal:
         segments_per_step: size of the global batch
         steps_per_epoch: updates in one pass over the data
         speaks: whether this is the process that reports
+        curve: takes the losses of every step, if they are to be seen
     """
 
-    def __init__(self, folder: Path, train: Any, segments_per_step: int, steps_per_epoch: float, speaks: bool):
-        self.folder, self.train, self.speaks = folder, train, speaks
+    def __init__(
+        self,
+        folder: Path,
+        train: Any,
+        segments_per_step: int,
+        steps_per_epoch: float,
+        speaks: bool,
+        curve: LossCurve | None = None,
+    ):
+        self.folder, self.train, self.speaks, self.curve = folder, train, speaks, curve
         self.segments_per_step = segments_per_step
         limits = [train.steps, None if train.epochs is None else round(train.epochs * steps_per_epoch)]
         self.last_step = min(limit for limit in limits if limit is not None)
@@ -36,6 +46,8 @@ class Journal:
         """Brings history.jsonl to where the state is: a killed session may have been ahead of its checkpoint."""
         if self.speaks:
             self._write_history(state)
+            if self.curve:
+                self.curve.begin(state.step)
             if self.train.visualdl:
                 from visualdl import LogWriter
 
@@ -47,6 +59,8 @@ class Journal:
         """After an update. ``times``: seconds spent waiting for data, and altogether."""
         if not self.speaks:
             return
+        if self.curve:
+            self.curve.add(state.step, losses["loss"])
         self.recent.append({**losses, "waited": times[0], "seconds": times[1]})
         if state.step % self.train.log_every and state.step != self.last_step:
             return
@@ -74,6 +88,8 @@ class Journal:
             console.log(self._verdict(state, better))
             self._write_history(state)
             self._curves("valid", state.history[-1]["valid"], state.step)
+            if self.curve:
+                self.curve.draw(state.history)
 
     def _verdict(self, state: State, better: bool) -> str:
         """The line about a validation."""
@@ -105,8 +121,15 @@ class Journal:
         if self.speaks:
             console.warn(message)
 
+    def end(self, state: State) -> None:
+        """After the last step of this session."""
+        if self.curve:
+            self.curve.draw(state.history)
+
     def close(self) -> None:
         """Flushes the curves."""
+        if self.curve:
+            self.curve.close()
         if self.writer:
             self.writer.close()
             self.writer = None

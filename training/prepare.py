@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pretrained
-from data.index import read_index
 from models.registry import describe
 from runtime import checkpoint, config
 from runtime.console import log
@@ -56,7 +55,7 @@ def prepare(cfg: Any, restart: bool = False, offline: bool = False) -> Path:
     """
     check_numbers(cfg)
     describe(cfg.network, **plain(cfg.model))
-    index, folder = read_index(cfg.data.index), config.run_folder(cfg, cfg.model_dir)
+    index, folder = recipes.index(cfg), config.run_folder(cfg, cfg.model_dir)
     if restart or checkpoint.latest(folder) is None:
         mention_others(cfg, folder)
         initial_weights(cfg, offline)

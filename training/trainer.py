@@ -179,6 +179,7 @@ class Trainer:
                 self.journal.say(f"stopped early: {why}; {_LONGER}")
             if self.stopping is None and self.validation and first < state.step != state.validated_step:
                 self.journal.unrecorded(self._measure())
+            self.journal.end(state)
         return self.stopping or 0
 
     @property

@@ -90,3 +90,8 @@ class Validation:
             defined = row[~np.isnan(row)]
             means |= {name: math.fsum(defined) / len(defined)} if len(defined) else {}
         return means
+
+
+def segments(cfg: Any, valid: Any, recipe: Recipe, group: Group) -> Validation:
+    """Validation by segments of one size, as a configuration says."""
+    return Validation(valid, recipe, group, cfg.train.batch_size, cfg.train.valid_segments, cfg.data.workers)

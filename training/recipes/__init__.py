@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import paddle
 
     from data.index import Index, Song
+    from runtime.distributed import Group
 
 Batch = dict[str, Any]  # arrays by name, and ``songs``: the names of the songs they come from
 
@@ -25,12 +26,20 @@ class Family:
     recipe: str  # (cfg) -> Recipe
     datasets: str  # (cfg, index) -> training and validation segments
     finish: str | None = None  # (cfg, rank, processes) -> what changes a training batch, see `training.stream.Stream`
+    index: str | None = None  # (cfg) -> what `datasets` takes; None reads the file data.index
+    validation: str = "training.validation:segments"  # (cfg, validation segments, recipe, group) -> what measures them
 
 
 FAMILIES = {
     "spleeter": Family("training.recipes.spleeter:SpleeterRecipe", "training.segments:magnitude_segments"),
     "bsrnn": Family(
         "training.recipes.bsrnn:BSRNNRecipe", "training.bsrnn_data:salient_segments", "training.bsrnn_data:Finish"
+    ),
+    "rmvpe": Family(
+        "training.recipes.rmvpe:RMVPERecipe",
+        "training.rmvpe_data:pitch_segments",
+        index="training.rmvpe_data:folder",
+        validation="training.rmvpe_data:WholeSongs",
     ),
 }
 
@@ -71,6 +80,23 @@ def create(cfg: Any) -> Recipe:
         UserError: no recipe trains this network
     """
     return _named(_family(cfg).recipe)(cfg)
+
+
+def index(cfg: Any) -> Index:
+    """The songs of a configuration.
+
+    Raises:
+        UserError: no recipe trains this network; there is no index, or no folder of songs
+    """
+    from data.index import read_index
+
+    place = _family(cfg).index
+    return _named(place)(cfg) if place else read_index(cfg.data.index)
+
+
+def validation(cfg: Any, valid: Any, recipe: Recipe, group: Group) -> Any:
+    """What measures the validation segments of :func:`datasets`, see :class:`training.validation.Validation`."""
+    return _named(_family(cfg).validation)(cfg, valid, recipe, group)
 
 
 def datasets(cfg: Any, index: Index) -> tuple[Any, Any]:
