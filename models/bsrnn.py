@@ -54,9 +54,7 @@ class BandSplitRNN(nn.Layer):
 
     def valid_length(self, length: int) -> int:
         """The number of samples nearest to ``length`` that the network takes as they are."""
-        if self.config.t_timesteps is None:
-            return max(length, self.config.n_fft // 2 + 1)  # what can be reflected
-        return max(self.config.segment, self.config.n_fft // 2 + 1)
+        return length if self.config.t_timesteps is None else self.config.segment
 
     def unused_parameters(self) -> list[paddle.Tensor]:
         """Parameters that no gradient ever reaches; data parallelism wants them frozen."""
@@ -117,7 +115,7 @@ class BandSplitRNN(nn.Layer):
     ) -> paddle.Tensor | tuple[paddle.Tensor, paddle.Tensor]:
         """The stem's waveforms; with ``spectrum`` also what they are made of, which is no waveform's spectrogram."""
         length = mix.shape[2]
-        missing = self.config.n_fft // 2 + 1 - length
+        missing = self.config.n_fft // 2 + 1 - length  # less cannot be reflected
         x = card.pad(mix, 0, missing) if missing > 0 else mix
         z = self.spectrum(self.transform(x))
         y = self.inverse(z, x.shape[2])

@@ -130,6 +130,8 @@ class BSRNNConfig:
         check_whole(self, 2, "n_fft", *(["t_timesteps"] if self.t_timesteps is not None else []))
         if self.n_fft % 2 or self.hop_length > self.n_fft // 2:
             raise UserError(f"n_fft={self.n_fft} must be even and at least twice hop_length={self.hop_length}")
+        if self.segment <= self.n_fft // 2:
+            raise UserError(f"{self.segment} samples of a segment are too few to be reflected by n_fft={self.n_fft}")
         for key, known in (("bottleneck_layer", ("rnn", "att")), ("rnn_type", ("LSTM", "GRU"))):
             if getattr(self, key) not in known:
                 raise UserError(f"{key}={getattr(self, key)!r} is not one of {', '.join(known)}")
