@@ -1,6 +1,6 @@
 """Files of Apollo's originals: which options the network in a file has.
 
-That is the official file (``.bin``), the checkpoints of the training fork (``.ckpt``) and its best model (``.pth``), and
+That is the official file (``.bin``), the checkpoints of the training fork (``.ckpt``), its best model (``.pth``), and
 what is made of them for Music-Source-Separation-Training, which alone holds a configuration of its own.
 """
 
@@ -94,7 +94,7 @@ def _options(file: Path, shapes: Mapping[str, tuple[int, ...]], own: Mapping[str
         raise UserError(f"{source} says " + _listed(said) + f", but the bands in {file} are others")
     raise UserError(
         f"the {len(widths)} bands in {file} are not those of frames of 20 ms at any usual rate: "
-        f"put its configuration beside it as config.yaml, with sr and win below model"
+        "put its configuration beside it as config.yaml, with sr and win below model"
     )
 
 

@@ -28,9 +28,7 @@ def is_checkpoint(content: Any) -> bool:
     if not isinstance(state, Mapping):
         return False
     marks = ("pytorch-lightning_version", "optimizer_states")
-    return any(mark in content for mark in marks) or any(
-        name.startswith((_NETWORK, _AUDIO_NETWORK)) for name in state
-    )
+    return any(mark in content for mark in marks) or any(name.startswith((_NETWORK, _AUDIO_NETWORK)) for name in state)
 
 
 def network_state(content: Mapping[str, Any], averaged: bool = True) -> dict[str, Any]:
@@ -47,8 +45,14 @@ def network_state(content: Mapping[str, Any], averaged: bool = True) -> dict[str
     the order of the parameters.
     """
     module = content["state_dict"]
-    state = {name.removeprefix(_AUDIO_NETWORK): value for name, value in module.items() if name.startswith(_AUDIO_NETWORK)}
-    state = state or {name.replace(_NETWORK, ""): value for name, value in module.items() if "model" in name} or dict(module)
+    state = {
+        name.removeprefix(_AUDIO_NETWORK): value for name, value in module.items() if name.startswith(_AUDIO_NETWORK)
+    }
+    state = (
+        state
+        or {name.replace(_NETWORK, ""): value for name, value in module.items() if "model" in name}
+        or dict(module)
+    )
     average = _average(content.get("optimizer_states")) if averaged else None
     if average is None:
         return state

@@ -34,9 +34,9 @@ def load_weights(model: Any, path: str | Path) -> Weights:
         model: a network of ``models.create``
         path: a checkpoint folder of ours, a run folder (its best or else latest checkpoint), a ``.safetensors`` file
             with our names, a package of the Demucs family (``.th``, ``.safetensors``), a state dict of PyTorch or a
-            checkpoint of Lightning (``.pt``, ``.pth``, ``.ckpt``, ``.bin``), or a TensorFlow checkpoint (folder, prefix or one
-            of its files). Of training checkpoints the moving average of the weights is taken, where there is one;
-            ``#raw`` at the end of the path takes the weights themselves
+            checkpoint of Lightning (``.pt``, ``.pth``, ``.ckpt``, ``.bin``), or a TensorFlow checkpoint (folder,
+            prefix or one of its files). Of training checkpoints the moving average of the weights is taken, where there
+            is one; ``#raw`` at the end of the path takes the weights themselves
 
     Returns:
         what was loaded
