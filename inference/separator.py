@@ -71,7 +71,7 @@ class Separator:
     ):
         wishes = Options(**options)
         plan = name if isinstance(name, Plan) else make_plan(name, weights, offline, repo)
-        self.device = _activate(device, plan.network)
+        self.device = activate(device, plan.network)
         from inference.loading import load
 
         loaded = load(plan)
@@ -243,7 +243,7 @@ class Separator:
         return ChannelGroups(lanes, groups, self.channels)
 
 
-def _activate(device: str, network: str) -> str:
+def activate(device: str, network: str) -> str:
     """Choose and prepare the device; one that is in force already is kept if it is what was asked for."""
     if "paddle" in sys.modules:
         current = engines.device_in_force()

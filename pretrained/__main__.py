@@ -4,7 +4,8 @@ import argparse
 
 from models import registry
 from models.bsrnn_config import BSRNN
-from pretrained import bsrnn, catalogue, demucs, download
+from models.rmvpe_config import RMVPE
+from pretrained import bsrnn, catalogue, demucs, download, rmvpe
 from runtime import console
 from runtime.errors import UserError
 
@@ -32,13 +33,16 @@ def _list(options: argparse.Namespace) -> None:
             f"in {place}" if place.is_file() else f"to be saved by hand as {place}: {known}; no checksum is published"
         )
         rows.append([name, state, bsrnn.ADDRESS])
+    found = rmvpe.here(download.root_folder(options.root))
+    rows.append([rmvpe.NETWORK, f"in {found}" if found else "not here yet", rmvpe.url()])
     console.log(console.table(rows, ["networks", "weights", "address"]))
 
 
 def _download(options: argparse.Namespace) -> None:
     others = [name for name in options.names if not demucs.is_name(name)]
     by_hand = {name: registry.resolve(name) for name in others if registry.resolve(name) in BSRNN}
-    archives = list(dict.fromkeys(catalogue.find(name) for name in others if name not in by_hand))
+    pitch = [name for name in others if registry.resolve(name) in RMVPE]
+    archives = list(dict.fromkeys(catalogue.find(name) for name in others if name not in {*by_hand, *pitch}))
     signatures = [sig for name in options.names if name not in others for sig in demucs.members(name)]
     if options.url and signatures:
         raise UserError("--url is for archives of Spleeter: set DEMUCS_URL to a mirror of Demucs' weights")
@@ -51,6 +55,9 @@ def _download(options: argparse.Namespace) -> None:
         console.log(f"{signature}: {demucs.fetch(signature, options.offline, root=options.root)}")
     for name, network in by_hand.items():
         console.log(f"{name}: {bsrnn.find(network)}")
+    for name in pitch:
+        root = download.root_folder(options.root)
+        console.log(f"{name}: {rmvpe.fetch(registry.resolve(name), options.offline, root)}")
 
 
 def _parser() -> argparse.ArgumentParser:

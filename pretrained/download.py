@@ -6,7 +6,8 @@ from pathlib import Path
 
 from models import registry
 from models.bsrnn_config import BSRNN
-from pretrained import bsrnn, catalogue, tf_checkpoint
+from models.rmvpe_config import RMVPE
+from pretrained import bsrnn, catalogue, rmvpe, tf_checkpoint
 from pretrained.catalogue import Archive
 from runtime import files
 from runtime.console import log
@@ -45,6 +46,8 @@ def resolve(name: str | Path, offline: bool = False, root: str | Path | None = N
         raise UserError(f"there is no file or folder {name}")
     if known and registry.resolve(str(name)) in BSRNN:
         return bsrnn.find(registry.resolve(str(name)))
+    if known and registry.resolve(str(name)) in RMVPE:
+        return rmvpe.fetch(registry.resolve(str(name)), offline, root_folder(root))
     return fetch(catalogue.find(str(name)), offline, root)
 
 
