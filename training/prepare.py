@@ -23,7 +23,7 @@ _LIMITS = (  # keys, what their values must fulfil, the same in words
     (
         "train.batch_size train.accumulate train.processes train.save_every train.keep train.check_every "
         "train.max_bad_steps train.log_every train.schedule.steps train.schedule.every train.early_stop.patience "
-        "data.samples_per_epoch data.batches_per_epoch data.valid_step",
+        "data.samples_per_epoch data.batches_per_epoch data.valid_step data.frames",
         lambda value: value >= 1,
         "it must be at least 1",
     ),
@@ -31,7 +31,7 @@ _LIMITS = (  # keys, what their values must fulfil, the same in words
         "train.steps train.epochs train.seed train.valid_every train.valid_segments train.lr train.clip "
         "train.weight_decay train.epsilon train.audio_seconds train.schedule.warmup train.schedule.floor "
         "train.schedule.factor train.schedule.warmup_epochs train.schedule.alpha train.early_stop.min_delta "
-        "data.workers",
+        "train.threshold data.workers",
         lambda value: 0 <= value < 2**63,
         "it must be a finite number that is not negative",
     ),
