@@ -1,8 +1,8 @@
 """oneDNN's LSTM for eager mode on the CPU, forward and backward: one layer in both directions.
 
-Paddle's own takes three to six times as long. See :mod:`models.onednn` for where this exists. What the library notes
-down for the gradient are 40 numbers for each of the state: networks with many layers would need tens of gigabytes, so
-notes are kept up to a limit, and beyond it made again when the gradient is asked for. The results are the same.
+Paddle's own takes three to six times as long. See :mod:`models.onednn` for where this exists. The library notes down
+twenty numbers for each one of the result until the gradient is asked for: networks with many layers would need tens of
+gigabytes. So notes are kept up to a limit, and beyond it made again for the gradient. The results are the same.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ paddle.jit.ignore_module([sys.modules[__name__]])  # Paddle 3.0 would leave its 
 # Values of the library's enumerations
 _FORWARD_TRAINING, _FORWARD_INFERENCE, _BACKWARD = 64, 96, 128
 _BOTH = 3  # directions, their states side by side
-_KEPT = 4 << 30  # bytes of notes that are kept
+_KEPT = 8 << 30  # bytes of notes that are kept; they fill little more than half of them
 _LAYOUT_OF = 255  # query for the layout of an argument
 _SRC, _DST = 1, 17
 _X, _Y, _OWN, _BACK, _BIAS, _WORKSPACE = 1, 17, 33, 34, 41, 64  # weights of the inputs, and of the state before
