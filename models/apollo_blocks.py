@@ -89,19 +89,21 @@ class BandSplit(nn.LayerList):
 
     def __init__(self, widths: Sequence[int], features: int):
         super().__init__(nn.Sequential(RMSNorm(2 * width + 1), Conv1d(2 * width + 1, features, 1)) for width in widths)
-        self.widths, self.features = widths, features
+        self.runs, self.features = _together(widths), features
+        self.bins = [count * width for _, count, width in self.runs]
 
     def forward(self, z: paddle.Tensor) -> paddle.Tensor:
         signals, _, _, frames = z.shape
-        runs = _together(self.widths)
         z = z.transpose([2, 0, 3, 1])  # [F, R, T, 2]
-        parts = []
-        for (first, count, width), part in zip(runs, z.split([count * width for _, count, width in runs]), strict=True):
-            part = part.reshape([count, width, -1, 2]).transpose([0, 2, 3, 1]).reshape([count, -1, 2 * width])
-            power = paddle.sqrt(part.square().sum(-1, keepdim=True) + _POWER_EPSILON)
-            part = paddle.concat([part / power, paddle.log(power)], axis=-1)
-            parts.append(_in_bands(part, list(self)[first : first + count]))
+        parts = list(map(self._features, z.split(self.bins), self.runs))
         return paddle.concat(parts).transpose([1, 0, 2]).reshape([signals, frames, -1, self.features])
+
+    def _features(self, z: paddle.Tensor, run: tuple[int, int, int]) -> paddle.Tensor:
+        """Bins ``[F', R, T, 2]`` of bands of one width to their features ``[K', R·T, N]``."""
+        first, count, width = run
+        z = z.reshape([count, width, -1, 2]).transpose([0, 2, 3, 1]).reshape([count, -1, 2 * width])
+        power = paddle.sqrt(z.square().sum(-1, keepdim=True) + _POWER_EPSILON)
+        return _in_bands(paddle.concat([z / power, paddle.log(power)], axis=-1), list(self)[first : first + count])
 
 
 class BandJoin(nn.LayerList):
@@ -111,18 +113,21 @@ class BandJoin(nn.LayerList):
         super().__init__(
             nn.Sequential(RMSNorm(features), Conv1d(features, 4 * width, 1), nn.GLU(1)) for width in widths
         )
-        self.widths = widths
+        self.runs = _together(widths)
+        self.members = [count for _, count, _ in self.runs]
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         signals, frames, bands, features = x.shape
-        runs = _together(self.widths)
         x = x.reshape([-1, bands, features]).transpose([1, 0, 2])  # [K, R·T, N]
-        parts = []
-        for (first, count, width), part in zip(runs, x.split([count for _, count, _ in runs]), strict=True):
-            value, gate = _in_bands(part, list(self)[first : first + count]).split(2, -1)
-            part = (value * F.sigmoid(gate)).reshape([count, -1, 2, width])
-            parts.append(part.transpose([0, 3, 1, 2]).reshape([count * width, -1, 2]))
+        parts = list(map(self._bins, x.split(self.members), self.runs))
         return paddle.concat(parts).reshape([-1, signals, frames, 2]).transpose([1, 3, 0, 2])
+
+    def _bins(self, x: paddle.Tensor, run: tuple[int, int, int]) -> paddle.Tensor:
+        """Features ``[K', R·T, N]`` of bands of one width to their bins ``[F', R·T, 2]``."""
+        first, count, width = run
+        value, gate = _in_bands(x, list(self)[first : first + count]).split(2, -1)
+        bins = (value * F.sigmoid(gate)).reshape([count, -1, 2, width])
+        return bins.transpose([0, 3, 1, 2]).reshape([count * width, -1, 2])
 
 
 # ----------------------------------------------------------------------------------------------- layers over the bands

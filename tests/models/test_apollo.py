@@ -152,6 +152,14 @@ def test_silence_and_whispers_are_finite_with_finite_gradients(monkeypatch, leve
     assert all(np.isfinite(parameter.grad.numpy()).all() for parameter in model.parameters())
 
 
+def test_an_exported_program_computes_the_same(tmp_path):
+    model, mix = models.create("apollo", **{**SMALL, "layer": 1}), noise(1, 2, 2000)
+    wanted = restored(model, mix)
+    program = paddle.jit.to_static(model, input_spec=[paddle.static.InputSpec(mix.shape, "float32")], full_graph=True)
+    paddle.jit.save(program, str(tmp_path / "apollo"))
+    np.testing.assert_allclose(paddle.jit.load(str(tmp_path / "apollo"))(mix).numpy(), wanted, rtol=0, atol=1e-6)
+
+
 def test_valid_lengths_are_whole_frames():
     model = models.create("apollo", **SMALL)
     assert [model.valid_length(length) for length in (1, 160, 161, 1000)] == [160, 160, 240, 1040]
