@@ -53,8 +53,13 @@ def to_f0(salience: np.ndarray, threshold: float = 0.03, viterbi: bool = False) 
         ValueError: no ``[T, 360]``
     """
     salience = _checked(salience)
-    cents, _ = _average(salience, _centres(salience, viterbi))
-    return np.where(salience.max(axis=1) >= threshold, cents_to_hz(cents), 0.0)
+    return f0_around(salience, _centres(salience, viterbi), threshold)
+
+
+def f0_around(salience: np.ndarray, centres: np.ndarray, threshold: float = 0.03) -> np.ndarray:
+    """Like :func:`to_f0`, where the bins ``centres [T]`` that the averages are taken around are known."""
+    cents, _ = _average(_checked(salience), centres)
+    return np.where(salience.max(axis=1, initial=0) >= threshold, cents_to_hz(cents), 0.0)
 
 
 def to_cents(salience: np.ndarray, threshold: float = 0.03, viterbi: bool = False) -> np.ndarray:
@@ -76,33 +81,89 @@ def viterbi_path(salience: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: no ``[T, 360]``
     """
-    salience = _checked(salience)
-    steps = len(salience)
-    if not steps:
+    stream = PathStream()
+    return np.concatenate([stream.push(salience), stream.finish()])
+
+
+class PathStream:
+    """:func:`viterbi_path` of a salience that comes in pieces: the same bins, as soon as nothing later can change them.
+
+    That is where the likeliest ways to all bins of the last frame part; they share what lies before.
+
+    Args:
+        limit: frames that may wait, so that memory does not grow where nothing is likelier than anything else, as in
+            silence: the first half of them then goes the way that is the likeliest so far. None is no limit
+    """
+
+    def __init__(self, limit: int | None = None):
+        self._limit = limit
+        near = _transitions()[0]
+        self._padded = np.full(BINS + near.shape[1] - 1, -np.inf)
+        self._value = self._padded[_FARTHEST - 1 : _FARTHEST - 1 + BINS]  # of the likeliest way to each bin
+        self._windows = np.lib.stride_tricks.sliding_window_view(self._padded, near.shape[1])  # [to, from near by]
+        self._came_from = np.zeros((0, BINS), np.int16)  # of each frame that is not settled: the bin before each bin
+        self._begun = False
+
+    def push(self, salience: np.ndarray) -> np.ndarray:
+        """Takes the next frames ``[t, 360]``; returns the bins of those that are settled, earlier ones first.
+
+        Raises:
+            ValueError: no ``[t, 360]``
+        """
+        salience = _checked(salience)
+        sums = salience.sum(axis=1, keepdims=True)
+        share = np.where(sums > 0, salience / np.where(sums > 0, sums, 1), np.float32(1 / BINS))
+        observed = np.log(share + _least())
+        came_from = np.empty((len(salience), BINS), np.int16)
+        for step, frame in enumerate(observed):
+            came_from[step] = self._step(frame)
+        self._came_from = np.concatenate([self._came_from, came_from])
+        ways = np.arange(BINS)
+        for step in range(len(self._came_from) - 1, 0, -1):
+            ways = np.unique(self._came_from[step, ways])
+            if len(ways) == 1:
+                return self._settle(self._way(step - 1, int(ways[0])))
+        if self._limit is not None and len(self._came_from) > self._limit:
+            return self._settle(self._likeliest()[: -self._limit // 2])
         return np.zeros(0, np.int64)
-    sums = salience.sum(axis=1, keepdims=True)
-    share = np.where(sums > 0, salience / np.where(sums > 0, sums, 1), np.float32(1 / BINS))
-    observed = np.log(share + _least())
-    near, far = _transitions()
-    padded = np.full(BINS + near.shape[1] - 1, -np.inf)
-    value, inner = padded[_FARTHEST - 1 : _FARTHEST - 1 + BINS], np.arange(BINS)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, near.shape[1])  # [to, from near by]
-    value[:] = observed[0] + np.log(1.0 / BINS + _least())
-    came_from = np.empty((steps, BINS), np.int16)
-    for step in range(1, steps):
-        scores = windows + near
+
+    def finish(self) -> np.ndarray:
+        """The bins of all other frames: those of the likeliest way to the last one."""
+        if not len(self._came_from):
+            return np.zeros(0, np.int64)
+        return self._settle(self._likeliest())
+
+    def _step(self, observed: np.ndarray) -> np.ndarray:
+        """Goes on to the next frame; returns where each of its bins was reached from."""
+        if not self._begun:
+            self._begun = True
+            self._value[:] = observed + np.log(1.0 / BINS + _least())
+            return np.arange(BINS)
+        near, far = _transitions()
+        inner = np.arange(BINS)
+        scores = self._windows + near
         best = scores.argmax(axis=1)
         highest, origin = scores[inner, best], best + inner - (_FARTHEST - 1)
-        farthest = int(value.argmax())  # all leaps are as unlikely as each other
-        leaps = value[farthest] + far
+        farthest = int(self._value.argmax())  # all leaps are as unlikely as each other
+        leaps = self._value[farthest] + far
         leap = (leaps > highest) | ((leaps == highest) & (farthest < origin))
-        came_from[step] = np.where(leap, farthest, origin)
-        value[:] = observed[step] + np.where(leap, leaps, highest)
-    path = np.empty(steps, np.int64)
-    path[-1] = value.argmax()
-    for step in range(steps - 1, 0, -1):
-        path[step - 1] = came_from[step, path[step]]
-    return path
+        self._value[:] = observed + np.where(leap, leaps, highest)
+        return np.where(leap, farthest, origin)
+
+    def _likeliest(self) -> np.ndarray:
+        return self._way(len(self._came_from) - 1, int(self._value.argmax()))
+
+    def _way(self, last: int, bin_there: int) -> np.ndarray:
+        """The way that leads to a bin of frame ``last``, counted from the first that is not settled."""
+        path = np.empty(last + 1, np.int64)
+        path[last] = bin_there
+        for step in range(last, 0, -1):
+            path[step - 1] = self._came_from[step, path[step]]
+        return path
+
+    def _settle(self, path: np.ndarray) -> np.ndarray:
+        self._came_from = self._came_from[len(path) :].copy()
+        return path
 
 
 @functools.cache

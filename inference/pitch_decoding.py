@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dsp.salience import BINS, to_f0
+from dsp.salience import BINS, PathStream, f0_around, to_f0
 
-_CORE, _MARGIN = 4096, 1024  # frames that a path is followed for at once, and those on each side that are thrown away
+_WAITING = 8192  # frames at most whose path is still open: 17 MiB
 
 
 class FrameDecoder:
@@ -25,27 +25,23 @@ class FrameDecoder:
 
 
 class PathDecoder:
-    """Along Viterbi's path, in windows that overlap so far that the paths through them have met: constant memory."""
+    """Along Viterbi's path: a frame comes out as soon as nothing that follows can change it, or it has waited long."""
 
     def __init__(self, threshold: float):
         self._threshold = threshold
-        self._salience = np.zeros((0, BINS), np.float32)
-        self._known = 0  # frames at its beginning whose pitch came out before
+        self._path = PathStream(_WAITING)
+        self._waiting = np.zeros((0, BINS), np.float32)
 
     def push(self, salience: np.ndarray) -> np.ndarray:
-        """f0 of the frames that have enough of the future behind them."""
-        self._salience = np.concatenate([self._salience, salience])
-        pieces = [np.zeros(0)]
-        while len(self._salience) >= self._known + _CORE + _MARGIN:
-            pieces.append(self._decode(self._known + _CORE + _MARGIN)[self._known : self._known + _CORE])
-            done = self._known + _CORE
-            self._known = min(done, _MARGIN)
-            self._salience = self._salience[done - self._known :].copy()
-        return np.concatenate(pieces)
+        """f0 of the frames that are settled."""
+        self._waiting = np.concatenate([self._waiting, salience])
+        return self._decode(self._path.push(salience))
 
     def finish(self) -> np.ndarray:
         """The rest."""
-        return self._decode(len(self._salience))[self._known :]
+        return self._decode(self._path.finish())
 
-    def _decode(self, frames: int) -> np.ndarray:
-        return to_f0(self._salience[:frames], self._threshold, viterbi=True)
+    def _decode(self, centres: np.ndarray) -> np.ndarray:
+        f0 = f0_around(self._waiting[: len(centres)], centres, self._threshold)
+        self._waiting = self._waiting[len(centres) :].copy()
+        return f0
