@@ -61,6 +61,15 @@ def parser() -> Parser:
     file.add_argument("--skip-existing", action="store_true", help="leave songs alone whose stems are all there")
     file.add_argument("--json", metavar="REPORT", help="write what was done to this file")
 
+    pitch = options.add_argument_group("pitch of the vocals")
+    text = "also follow it with RMVPE, and write time, f0 and confidence as the stem called pitch"
+    pitch.add_argument("--pitch", action="store_true", help=text)
+    text = "its weights (default: the run of run_rmvpe.py trained last, else the published ones)"
+    pitch.add_argument("--pitch-model", metavar="PATH", help=text)
+    pitch.add_argument("--pitch-format", choices=("csv", "npy", "json"), help="of that file (default: csv)")
+    pitch.add_argument("--plot", action="store_true", help="draw it over the mel spectrogram of the vocals, too (.png)")
+    pitch.add_argument("--midi", action="store_true", help="write its notes, too (.mid)")
+
     how = options.add_argument_group("how")
     parts = how.add_mutually_exclusive_group()
     text = "seconds per network call (default: the network's; Spleeter 11.9, in steps of 64 frames, HTDemucs 7.8)"

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsp import audio
-from inference import files, levels, naming, planning, repository
+from inference import files, levels, naming, pitch_stems, planning, repository
 from inference.files import SeparationReport
 from runtime import console
 from runtime.errors import UserError
 from runtime.files import require_writable, write_json
 
 if TYPE_CHECKING:
+    from inference.pitch import PitchTracker
     from inference.separator import Separator
 
 _OUTPUT = Path("separated")  # where stems go without --output, in a folder for each network
@@ -42,9 +43,10 @@ def separate_all(options: Namespace) -> int:
         raise problems[-1]
     plan = _plan(options)
     output = Path(options.output) if options.output else _OUTPUT / plan.label
-    selection, jobs = _jobs(inputs, plan, output, options)
+    selection, pitch, jobs = _jobs(inputs, plan, output, options)
     done = {path: options.skip_existing and all(map(Path.is_file, made.values())) for path, made in jobs.items()}
     separator = None if all(done.values()) else _separator(plan, options)
+    tracker = _tracker(separator, pitch) if separator and pitch else None
     console.log(f"input: {_count(len(inputs), 'file')}" + (f", {inputs[0]}" if len(inputs) == 1 else ""))
 
     reports = [SeparationReport("", error=str(problem)) for problem in problems]
@@ -55,7 +57,7 @@ def separate_all(options: Namespace) -> int:
             made = {name: str(file) for name, file in jobs[path].items()}
             report = SeparationReport(str(path), outputs=made, skipped=True)
         else:
-            report = _one(separator, path, output, selection, options)
+            report = _one(separator, path, output, selection, options, pitch, tracker)
         console.log(f"[{number}/{len(inputs)}] {_sentence(report)}")
         reports.append(report)
     elapsed = time.perf_counter() - started
@@ -68,7 +70,7 @@ def separate_all(options: Namespace) -> int:
 
 def _jobs(
     inputs: Sequence[Path], plan: planning.Plan, output: Path, options: Namespace
-) -> tuple[naming.Selection, dict[Path, dict[str, Path]]]:
+) -> tuple[naming.Selection, pitch_stems.Wish | None, dict[Path, dict[str, Path]]]:
     """What is to be written, and the files of every input; all that can be wrong with the wishes shows here."""
     stems = None if options.stems is None else [name.strip() for name in options.stems.split(",")]
     sources = plan.description.sources
@@ -76,6 +78,9 @@ def _jobs(
     levels.check_clip_mode(options.clip_mode, selection)
     extension = audio.suffix(options.format)[1:]
     jobs = {path: naming.targets(path, output, selection.names, extension, options.filename) for path in inputs}
+    pitch = pitch_stems.wish(options, selection, sources)
+    for path, made in jobs.items() if pitch else ():
+        made |= pitch_stems.named(pitch.job(path, output, options.filename))
     naming.refuse_collisions(jobs)
     if options.bitrate is not None:
         audio.parse_bitrate(options.bitrate)
@@ -83,7 +88,7 @@ def _jobs(
     require_writable(output)
     if options.json:
         _require_place(Path(options.json), jobs)
-    return selection, jobs
+    return selection, pitch, jobs
 
 
 def _require_place(report: Path, jobs: Mapping[Path, Mapping[str, Path]]) -> None:
@@ -123,6 +128,15 @@ def _separator(plan: planning.Plan, options: Namespace) -> Separator:
     return separator
 
 
+def _tracker(separator: Separator, pitch: pitch_stems.Wish) -> PitchTracker:
+    from inference.pitch import PitchTracker
+    from inference.pitch_songs import announce
+
+    tracker = PitchTracker(pitch.model, separator.device, offline=pitch.offline)
+    announce(tracker)
+    return tracker
+
+
 def _plan(options: Namespace) -> planning.Plan:
     """The network that was asked for; without a wish the run trained last, else the published two stems."""
     name = options.name
@@ -148,12 +162,22 @@ def file_format(options: Namespace) -> tuple[str, str | None]:
 
 
 def _one(
-    separator: Separator, path: Path, output: Path, selection: naming.Selection, options: Namespace
+    separator: Separator,
+    path: Path,
+    output: Path,
+    selection: naming.Selection,
+    options: Namespace,
+    pitch: pitch_stems.Wish | None,
+    tracker: PitchTracker | None,
 ) -> SeparationReport:
     """Separate one file; what is wrong with it goes into the report."""
     try:
+        followed = None
+        if pitch:
+            job = pitch.job(path, output, options.filename)
+            followed = pitch_stems.Followed(tracker, job, audio.probe(path).sample_rate)
         with console.progress(100, path.name, "%") as bar:
-            return files.separate_file(
+            report = files.separate_file(
                 separator,
                 path,
                 output,
@@ -165,7 +189,11 @@ def _one(
                 options.duration,
                 progress=lambda share: bar.update(int(share * 100) - bar.n),
                 clip_mode=options.clip_mode,
+                listen={pitch.source: followed.listen} if followed else None,
             )
+        if followed:
+            report.outputs |= followed.write()
+        return report
     except UserError as error:
         console.complain(str(error) if str(path) in str(error) else f"{path}: {error}", 1)
         return SeparationReport(str(path), error=str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -72,6 +72,7 @@ def separate_file(
     progress: Callable[[float], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     clip_mode: str | None = None,
+    listen: Mapping[int, Callable[[np.ndarray], None]] | None = None,
 ) -> SeparationReport:
     """Separate a file, or ``duration`` seconds of it from ``offset`` on, into files below the folder ``output``.
 
@@ -82,6 +83,8 @@ def separate_file(
         selection: which stems to write; all of them by default
         progress, cancel: as in `Separator.separate`
         clip_mode: what Demucs does against clipping, instead of one common gain: see `inference.levels`
+        listen: who gets the blocks ``[C, n]`` of a source of the network as they come, by the source's number, which
+            has to be among those that ``selection`` needs
 
     The outputs have the input's length, sample rate and channels. Where an output would clip, all of them get one
     common gain, stated in the report. Files appear under their names when all of them are complete.
@@ -117,7 +120,8 @@ def separate_file(
         scratch=output,
         only=selection.needed,
     )
-    gathered = (_gather(stems, mixture, selection) for stems, mixture in blocks)
+    heard = _told(blocks, selection, listen) if listen else blocks
+    gathered = (_gather(stems, mixture, selection) for stems, mixture in heard)
     try:
         peaks, gains = _write(gathered, writers, selection.residual, bits, output, clip_mode)
     except OSError as error:
@@ -221,6 +225,19 @@ def _require_places(files: Iterable[Path]) -> None:
         folders.add(next(folder for folder in file.parents if folder.exists()))
     for folder in folders:
         require_writable(folder)
+
+
+def _told(
+    blocks: Iterable[tuple[np.ndarray, np.ndarray]],
+    selection: Selection,
+    listen: Mapping[int, Callable[[np.ndarray], None]],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same pairs of stems and mixture, with the stems told to those who listen."""
+    rows = {selection.needed.index(source): take for source, take in listen.items()}
+    for stems, mixture in blocks:
+        for row, take in rows.items():
+            take(stems[row])
+        yield stems, mixture
 
 
 def _gather(stems: np.ndarray, mixture: np.ndarray, selection: Selection) -> np.ndarray:

@@ -77,7 +77,7 @@ def jobs(
         for song, track in tracks.items()
     ]
     for job in made:
-        _check(job)
+        check(job)
     require_writable(output.absolute().parent if single else output)
     return made
 
@@ -86,7 +86,8 @@ def _beside(wish: str | bool | None, track: Path, suffix: str) -> Path | None:
     return track.with_suffix(suffix) if wish is True else Path(wish) if wish else None
 
 
-def _check(job: PitchJob) -> None:
+def check(job: PitchJob) -> None:
+    """UserError for a picture of unknown form, for two results of one name, or for one that cannot have its name."""
     if job.plot:
         pitch_plot.check_name(job.plot)
     if len({path.absolute() for path in job.files.values()}) < len(job.files):
@@ -141,19 +142,21 @@ def _one(tracker: PitchTracker, job: PitchJob) -> str:
             progress=lambda share: bar.update(int(share * 100) - bar.n),
             watch=picture.add if picture else None,
         )
-    pitch_files.write_track(job.track, track, facts(tracker), job.format)
-    if picture:
-        pitch_plot.draw(job.plot, track, picture, tracker.config, job.song.name)
-    found = pitch_notes.notes(track) if job.midi else None
-    if job.midi:
-        pitch_notes.write_midi(job.midi, found)
+    write(tracker, job, track, picture)
     seconds, elapsed = len(track) * tracker.step, time.perf_counter() - started
-    written = ", ".join(map(str, job.files.values()))
-    counted = "" if found is None else f", {len(found)} notes"
-    return f"{seconds:.1f} s in {elapsed:.1f} s; {summary(track)}{counted} -> {written}"
+    return f"{seconds:.1f} s in {elapsed:.1f} s; {_summary(track)} -> {', '.join(map(str, job.files.values()))}"
 
 
-def summary(track: PitchTrack) -> str:
+def write(tracker: PitchTracker, job: PitchJob, track: PitchTrack, picture: pitch_plot.MelPicture | None) -> None:
+    """Write the files of a song; ``picture`` is what ``job.plot`` needs."""
+    pitch_files.write_track(job.track, track, facts(tracker), job.format)
+    if job.plot:
+        pitch_plot.draw(job.plot, track, picture, tracker.config, job.song.name)
+    if job.midi:
+        pitch_notes.write_midi(job.midi, pitch_notes.notes(track))
+
+
+def _summary(track: PitchTrack) -> str:
     """How much is sung, and in which range."""
     sung = track.f0[track.voiced]
     if not len(sung):
