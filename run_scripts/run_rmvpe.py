@@ -72,13 +72,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def add_original(parser: argparse.ArgumentParser) -> None:
     """Options with the names and the defaults of the original for what are keys of the configuration."""
     key = parser.add_argument_group("the original's options").add_argument
-    number, real = {"type": shared.natural, "metavar": "N"}, {"type": float, "metavar": "X"}
-    positive = {"type": shared.positive, "metavar": "N"}
+    positive, real = {"type": shared.positive, "metavar": "N"}, {"type": float, "metavar": "X"}
     key("--logdir", dest="model_dir", metavar="FOLDER", help="where runs are kept (default: runs/Hybrid)")
     key("--hop_length", dest="model.hop_length", **positive, help="samples between frames at 16 kHz (default: 160)")
     key("--learning_rate", dest="train.lr", **real, help="of Adam (default: 0.0005)")
     key("--batch_size", dest="train.batch_size", **positive, help="examples a process and update (default: 32)")
-    key("--validation_interval", dest="train.valid_every", **number, help="steps between validations (default: 50)")
+    text = "steps between validations, each with a checkpoint (default: 50)"
+    key("--validation_interval", dest="train.valid_every", **positive, help=text)
     key("--clip_grad_norm", dest="train.clip", **real, help="largest norm of the gradient, 0: any (default: 3)")
     text = f"one a card (default: all cards, {CARDS} at most; without cards 1)"
     key("--nproc_per_node", dest="processes", **positive, help=text)
@@ -91,7 +91,8 @@ def add_original(parser: argparse.ArgumentParser) -> None:
     key("--resume_iteration", **positive, help=text)
     text = f"{' or '.join(NETWORKS)} (default: {next(iter(NETWORKS))})"
     key("--model_name", choices=NETWORKS, metavar="NAME", help=text)
-    key("--seed", dest="train.seed", **number, help="of weights, order, crops and augmentation (default: 37)")
+    text = "of weights, order, crops and augmentation (default: 37)"
+    key("--seed", dest="train.seed", type=shared.natural, metavar="N", help=text)
 
 
 def settled(options: argparse.Namespace) -> Any:
@@ -100,7 +101,8 @@ def settled(options: argparse.Namespace) -> Any:
         network, timbre_filter = NETWORKS[options.model_name]
         options.overrides = [f"network={network}", f"model.timbre_filter={timbre_filter}", *options.overrides]
     cfg = configuration(options, group="rmvpe")
-    if options.processes is None and "train.processes" not in config.diff(cfg, config.base_of(cfg)):
+    said = options.processes or any(text.startswith("train.processes=") for text in options.overrides)
+    if not said and cfg.train.processes == 1:
         options.processes = min(cards(cfg.device), CARDS)
         cfg.train.processes = options.processes * (options.nodes or 1)
     return cfg

@@ -151,7 +151,7 @@ def test_going_back_to_an_earlier_checkpoint(configure):
     run = config.run_folder(cfg, cfg.model_dir)
     before = outcome(cfg)
     assert before[1]["best_step"] == 6
-    with pytest.raises(UserError, match="no checkpoint of step 5 .* there are: 2, 4, 6"):
+    with pytest.raises(UserError, match=r"no checkpoint of step 5 .* there are: 2, 4, 6"):
         rewind(run, 5)
     rewind(run, 4)
     assert [path.name for path in checkpoint.steps(run / "checkpoints")] == ["step-00000002", "step-00000004"]
