@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from data.pitch_labels import Pitch, midi
 from runtime.files import atomic_write
 
 CHANGE = 0.05  # semitones · s: what a change of note costs, so that vibrato and glides are not taken for notes
-SHORTEST = 0.05  # s; shorter notes are left out
+SHORTEST = 0.05  # s; shorter notes become part of the one before, or are left out after a rest
 GAP = 0.03  # s; shorter rests inside of a phrase are none
 _TICKS = 480  # of a quarter, which lasts half a second at MIDI's own tempo of 120
 _TICKS_A_SECOND = 2 * _TICKS
@@ -44,8 +44,11 @@ def notes(pitch: Pitch) -> list[Note]:
         edges = np.flatnonzero(np.diff(numbers)) + 1
         for first, last in zip((0, *edges), (*edges, len(numbers)), strict=True):
             onset, offset = (float(pitch.times[start] + k * step) for k in (first, last))
-            if offset - onset >= SHORTEST:
-                found.append(Note(onset, offset, int(numbers[first])))
+            number, short = int(numbers[first]), offset - onset < SHORTEST
+            if found and found[-1].offset == onset and (short or found[-1].number == number):
+                found[-1] = replace(found[-1], offset=offset)
+            elif not short:
+                found.append(Note(onset, offset, number))
     return found
 
 

@@ -83,7 +83,7 @@ def draw(path: str | Path, track: PitchTrack, picture: MelPicture, config: dict[
     axes.plot(track.times, _band(sung, config), color="cyan", linewidth=1.2, label="f0")
     ticks = [tick for tick in _TICKS if config["f_min"] <= tick <= config["f_max"]]
     axes.set_yticks(_band(np.array(ticks, float), config), labels=[f"{tick:g}" for tick in ticks])
-    axes.set_xlim(-step / 2, max(seconds - step / 2, step))
+    axes.set_xlim(-step / 2, max(seconds - step / 2, 0.01))
     axes.set_ylim(-0.5, config["n_mels"] - 0.5)
     axes.legend(loc="upper right")
     with atomic_write(path) as handle:
