@@ -19,6 +19,8 @@ from unittest import mock
 import pytest
 import yaml
 
+from run_scripts import run_bsrnn
+from run_scripts.train_options import configuration
 from runtime import console
 from runtime.errors import UserError
 from training import xp, xp_grids
@@ -51,6 +53,10 @@ MODULES |= {
         ("automix", "data.automix"),
     )
 }
+BSRNN = "run_scripts/run_bsrnn.py"  # has a parser a mode, which is named first
+BSRNN_TRAINING = ("process_data", "fast_train", "train")
+MODULES |= {(BSRNN, "-m", mode): (f"run_scripts.bsrnn_{mode}", 3) for mode in ("prepare", "infer", "evaluate")}
+MODULES["run_scripts/run_bsrnn_demo.py",] = ("run_scripts.run_bsrnn_demo", 1)
 MODULES["run_scripts/automix.py",] = ("data.automix", 1)
 MODULES["run_scripts/run_demucs_demo.py",] = ("run_scripts.run_demucs_demo", 1)
 MODULES["-m", "runtime.doctor"] = MODULES["-m", "runtime.doctor", "audit"] = ("runtime.doctor", 2)
@@ -98,7 +104,7 @@ def python_commands(page: Path) -> list[list[str]]:
 def program(call: list[str]) -> tuple[str, ...]:
     """The part of a call that names the program: a script, or ``-m`` and a module with its subcommand."""
     if call[0] != "-m":
-        return tuple(call[:2]) if call[0] == DEMUCS else (call[0],)
+        return tuple(call[: {DEMUCS: 2, BSRNN: 3}.get(call[0], 1)])
     return ("-m", *call[1:3]) if call[1] == "pretrained" or "audit" in call[2:3] else ("-m", call[1])
 
 
@@ -251,10 +257,23 @@ def test_demucs_commands_name_keys_files_and_grids_that_exist(page):
 
 
 @each_page
+def test_bsrnn_commands_name_configurations_and_keys_that_exist(page):
+    wrong = []
+    for call in python_commands(page):
+        if call[:1] != [BSRNN] or call[2] not in BSRNN_TRAINING:
+            continue
+        try:
+            configuration(run_bsrnn.parse(call[2], call[3:]), group="bsrnn")
+        except UserError as error:
+            wrong.append(f"{' '.join(call)}: {error}")
+    assert not wrong
+
+
+@each_page
 def test_demucs_keys_in_the_text_exist(page):
     groups = r"(?:dset|test|optim|augment|ema|svd|quant|misc|slurm|demucs|hdemucs|htdemucs)"
     named = set(re.findall(rf"`({groups}\.[a-z_.0-9]+[a-z0-9])(?:=[^`]*)?`", prose(page)))
-    foreign = {"test.reval", "demucs.hf.load_safetensors_model"}  # a key and a function of the original alone
+    foreign = {"test.reval", "demucs.hf.load_safetensors_model", "test.log"}  # the original's alone, and a file
     assert not named - keys("demucs/config.yaml") - foreign
 
 
@@ -266,9 +285,10 @@ def test_make_targets_exist(page):
 
 @each_page
 def test_keys_in_the_text_exist(page):
-    groups = r"(?:model|separation|data|train)"
+    groups = r"(?:model|separation|data|train|train_dataset|augmentations|sad)"
     named = set(re.findall(rf"`({groups}\.[a-z_.]+[a-z])(?:=[^`]*)?`", prose(page)))
-    assert not named - keys() - {"model.index"}  # a file of TensorFlow's
+    foreign = {"model.index", "train.log"}  # files
+    assert not named - keys() - keys("bsrnn/base.yaml") - foreign
 
 
 @each_page
