@@ -15,6 +15,7 @@ from paddle.autograd import PyLayer
 
 from models.onednn import _any_layout, _contiguous, _engine, _Handle, _Operation, _Primitive, _strided
 from models.onednn_matmul import _multiply, _softmax
+from models.onednn_pointwise import _function
 
 paddle.jit.ignore_module([sys.modules[__name__]])  # Paddle 3.0 would leave its translations behind in exported layers
 
@@ -59,32 +60,15 @@ def _batched(a: tuple[int, ...], columns: int, *strides: tuple[int, ...]) -> _Pr
 # ------------------------------------------------------------------------------------------------------------ functions
 
 
-@functools.lru_cache(maxsize=128)
-def _swish(count: int) -> tuple[_Primitive, _Primitive]:
-    """x·sigmoid(x) of so many numbers, and its gradient; both may be in place."""
-    flat, how = _strided((count,), (1,)), (ctypes.c_float(1), ctypes.c_float(0))
-    create = "dnnl_eltwise_{}_primitive_desc_create"
-    forward = _Handle(
-        "primitive_desc", create.format("forward"), _engine(), _FORWARD_TRAINING, _SWISH, flat, flat, *how, None
-    )
-    backward = _Handle(
-        "primitive_desc", create.format("backward"), _engine(), _SWISH, flat, flat, flat, *how, forward, None
-    )
-    return (
-        _Primitive(forward, {_SRC: flat, _DST: flat}),
-        _Primitive(backward, {_SRC: flat, _DIFF_DST: flat, _DIFF_SRC: flat}),
-    )
-
-
 def silu(x: np.ndarray, out: np.ndarray) -> None:
     """``out = x·sigmoid(x)`` of contiguous arrays, perhaps in place."""
-    _swish(x.size)[0]({_SRC: x.ctypes.data, _DST: out.ctypes.data})
+    _function(_SWISH, x.size, 1.0)[0]({_SRC: x.ctypes.data, _DST: out.ctypes.data})
 
 
 def silu_slope(x: np.ndarray, slope: np.ndarray) -> None:
     """Turns the gradient of ``silu(x)`` into that of ``x``, in place."""
     address = slope.ctypes.data
-    _swish(x.size)[1]({_SRC: x.ctypes.data, _DIFF_DST: address, _DIFF_SRC: address})
+    _function(_SWISH, x.size, 1.0)[1]({_SRC: x.ctypes.data, _DIFF_DST: address, _DIFF_SRC: address})
 
 
 def softmax(x: np.ndarray) -> None:

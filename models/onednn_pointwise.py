@@ -24,15 +24,15 @@ _BLOCK = 2**15  # numbers that are computed at a time
 
 
 @functools.lru_cache(maxsize=256)
-def _function(kind: int, count: int) -> tuple[_Primitive, _Primitive]:
-    """A function of so many numbers, and its gradient; both may be in place."""
-    flat, zeros = _strided((count,), (1,)), (ctypes.c_float(0), ctypes.c_float(0))
+def _function(kind: int, count: int, slope: float = 0.0) -> tuple[_Primitive, _Primitive]:
+    """A function of so many numbers, perhaps with a parameter, and its gradient; both may be in place."""
+    flat, how = _strided((count,), (1,)), (ctypes.c_float(slope), ctypes.c_float(0))
     create = "dnnl_eltwise_{}_primitive_desc_create"
     forward = _Handle(
-        "primitive_desc", create.format("forward"), _engine(), _FORWARD_TRAINING, kind, flat, flat, *zeros, None
+        "primitive_desc", create.format("forward"), _engine(), _FORWARD_TRAINING, kind, flat, flat, *how, None
     )
     backward = _Handle(
-        "primitive_desc", create.format("backward"), _engine(), kind, flat, flat, flat, *zeros, forward, None
+        "primitive_desc", create.format("backward"), _engine(), kind, flat, flat, flat, *how, forward, None
     )
     return (
         _Primitive(forward, {_SRC: flat, _DST: flat}),
