@@ -10,6 +10,7 @@ from data.index import read_index
 from data.synthetic import write_songs
 from runtime import config
 from runtime.errors import UserError
+from tests.training.adam_by_hand import adam_by_hand
 from tests.training.runs import assert_equal, outcome, train
 from training import bsrnn_data, recipes
 from training.gradients import trainable
@@ -117,26 +118,8 @@ def test_six_steps_are_adam_with_clip_schedule_and_average(configure):
     model = recipe.build_model()
     state = State(model, recipe.optimizer(model))
     stream = Stream(data, state, 42, 2, drop_last=True, finish=recipes.finish(cfg, 0, 1))
-    weights = {name: value.numpy().astype(np.float64) for name, value in trainable(model).items()}
-    first = {name: np.zeros_like(value) for name, value in weights.items()}
-    second, average = {name: value.copy() for name, value in first.items()}, dict(weights)
-    for step in range(1, 7):
-        rate = 1e-3 * (0.5 if state.epoch == 0 else 0.7 ** (state.epoch - 1))
-        loss, _ = recipe.loss(model, stream.next())
-        loss.backward()
-        slopes = {name: value.grad.numpy().astype(np.float64) for name, value in trainable(model).items()}
-        norm = sum((slope**2).sum() for slope in slopes.values()) ** 0.5
-        assert norm > 0.1  # so the limit acts
-        for name, slope in slopes.items():
-            slope = slope * 0.1 / norm
-            first[name] = 0.9 * first[name] + 0.1 * slope
-            second[name] = 0.999 * second[name] + 0.001 * slope**2
-            root = np.sqrt(second[name] / (1 - 0.999**step)) + 1e-8
-            weights[name] = weights[name] - rate * first[name] / (1 - 0.9**step) / root
-            average[name] = 0.9 * average[name] + 0.1 * weights[name]
-        for name, value in trainable(model).items():
-            value.clear_grad()
-            value.set_value(weights[name].astype(np.float32))
+    rates = (1e-3 * (0.5 if state.epoch == 0 else 0.7 ** (state.epoch - 1)) for _ in range(6))
+    weights, average = adam_by_hand(model, lambda: recipe.loss(model, stream.next())[0], rates, clip=0.1, decay=0.9)
     assert state.epoch >= 2
     before = model_arrays(recipe.build_model())
     assert train(cfg) == 0
