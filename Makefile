@@ -8,7 +8,7 @@ SONG   ?=
 DATASET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-demucs demo-bsrnn emulator test test-matrix test-originals lint bench clean
+.PHONY: help install demo demo-demucs demo-bsrnn demo-rmvpe emulator test test-matrix test-originals lint bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ demo-demucs: $(VENV)/.base  ## train small Demucs networks here and score them b
 
 demo-bsrnn: $(VENV)/.base  ## train a small BandSplitRNN here and score it before and after (DATASET=folder: on these songs)
 	$(RUN) run_scripts/run_bsrnn_demo.py $(if $(DATASET),--dataset "$(DATASET)")
+
+demo-rmvpe: $(VENV)/.base  ## train a small pitch network on sung songs here and score it before and after (DATASET=folder: on these)
+	$(RUN) run_scripts/run_rmvpe_demo.py $(if $(DATASET),--dataset "$(DATASET)")
 
 emulator: $(VENV)/.base  ## an emulated SDAA card for this machine; `python -m sdaa_emulator -- COMMAND` runs on it
 	$(RUN) -m sdaa_emulator

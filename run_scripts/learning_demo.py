@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from run_scripts.options import Parser, positive
 from run_scripts.run_demo import ROOT, Commands
@@ -35,17 +37,25 @@ class LearningDemo(Commands):
             self.command("preprocess.py", "--dataset", f"{self.dataset}")
 
 
-def add_arguments(parser: Parser, name: str, example: str) -> None:
+def add_arguments(
+    parser: Parser,
+    name: str,
+    example: str,
+    dataset: Callable[[str], Path] | None = None,
+    what: str = "songs indexed by preprocess.py, with a test split",
+) -> None:
     """Add ``--folder``, ``--dataset``, ``-npn`` and ``key=value``.
 
     Args:
         name: of the folder below ``demo``
         example: of a ``key=value``
+        dataset: checks the folder that ``--dataset`` names; None wants an index in it
+        what: such a folder holds
     """
     text = f"where everything is written (default: demo/{name} in the repository)"
     parser.add_argument("--folder", type=Path, default=ROOT / "demo" / name, help=text)
-    text = "songs indexed by preprocess.py, with a test split (default: synthetic songs)"
-    parser.add_argument("--dataset", type=_indexed, metavar="FOLDER", help=text)
+    text = f"{what} (default: synthetic songs)"
+    parser.add_argument("--dataset", type=dataset or _indexed, metavar="FOLDER", help=text)
     text = "processes that train and evaluate (default: 1)"
     parser.add_argument("-npn", dest="processes", type=positive, default=1, metavar="N", help=text)
     text = f"change a value of the training, such as {example}"
@@ -62,3 +72,18 @@ def cpu_minutes() -> float:
     """What the commands that have ended took of the processors."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (usage.ru_utime + usage.ru_stime) / 60
+
+
+def untrained(folder: Path) -> Path:
+    """A run beside another, whose network is as it was before the first step; returns its folder."""
+    import models
+    from models.tensors import tensors
+    from runtime import checkpoint
+
+    state: dict[str, Any] = checkpoint.read_state(checkpoint.latest(ROOT / folder))
+    network = models.create(state["network"], **state["config"]["model"])
+    target = folder.with_name(f"{folder.name}-untrained")
+    facts = {key: state[key] for key in ("network", "config", "config_name", "signature")}
+    arrays = {name: value.numpy() for name, value in tensors(network).items()}
+    checkpoint.save(ROOT / target / "best", {"model": arrays}, {**facts, "step": 0})
+    return target

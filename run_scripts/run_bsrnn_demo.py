@@ -11,12 +11,11 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from run_scripts.learning_demo import LearningDemo, add_arguments, cpu_minutes  # noqa: E402
+from run_scripts.learning_demo import LearningDemo, add_arguments, cpu_minutes, untrained  # noqa: E402
 from run_scripts.options import Parser  # noqa: E402
 from run_scripts.run_demo import songs_digest  # noqa: E402
 from runtime.console import run  # noqa: E402
@@ -47,21 +46,6 @@ def _run_folder(overrides: list[str]) -> Path:
 
     cfg = config.load("bsrnn/demo", overrides)
     return config.run_folder(cfg, cfg.model_dir)
-
-
-def untrained(folder: Path) -> Path:
-    """A run beside another, whose network is as it was before the first step; returns its folder."""
-    import models
-    from models.tensors import tensors
-    from runtime import checkpoint
-
-    state: dict[str, Any] = checkpoint.read_state(checkpoint.latest(ROOT / folder))
-    network = models.create(state["network"], **state["config"]["model"])
-    target = folder.with_name(f"{folder.name}-untrained")
-    facts = {key: state[key] for key in ("network", "config", "config_name", "signature")}
-    arrays = {name: value.numpy() for name, value in tensors(network).items()}
-    checkpoint.save(ROOT / target / "best", {"model": arrays}, {**facts, "step": 0})
-    return target
 
 
 def main(arguments: list[str]) -> int:
