@@ -16,9 +16,8 @@ from models.bsrnn_config import SCHEMES
 from models.description import Description
 from models.registry import describe, resolve
 from runtime import config
-from runtime.errors import UserError
 
-_COMMON_LOOP = ("spleeter", "bsrnn")  # families that `training.recipes` trains; Demucs has experiments
+_COMMON_LOOP = ("spleeter", "bsrnn", "rmvpe")  # families that `training.recipes` trains; Demucs has experiments
 _OWN = "model."  # begins the overrides that are options of the network itself
 
 
@@ -51,9 +50,9 @@ def subject(network: str, overrides: Sequence[str] = ()) -> Subject:
     Raises:
         UserError: unknown network, key or value
     """
-    name, eats = resolve(network), describe(network).eats
+    name = resolve(network)
     family = name.split("_")[0]
-    settings = _in_common_loop if family in _COMMON_LOOP else _none if eats == "mel" else _experiments
+    settings = _in_common_loop if family in _COMMON_LOOP else _experiments
     options, cfg = settings(name, overrides)
     return Subject(describe(name, **options), options, cfg)
 
@@ -68,14 +67,6 @@ def _in_common_loop(network: str, overrides: Sequence[str]) -> tuple[dict[str, A
     own = [f"{_OWN}{key}={json.dumps(options[key])}" for key in keys if key in options and key != "seed"]
     cfg = config.load(base, [f"network={network}", *own, *overrides])
     return OmegaConf.to_container(cfg.model, resolve=True), cfg
-
-
-def _none(network: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Any]:
-    """No settings at all but the options of the network."""
-    for override in overrides:
-        if not override.startswith(_OWN):
-            raise UserError(f"unknown key {override.partition('=')[0]}: {network} is audited without a configuration")
-    return OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides))).get(_OWN.rstrip("."), {}), {}
 
 
 def _experiments(network: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Any]:

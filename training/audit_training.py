@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
 from omegaconf import OmegaConf
 
 from models import card
@@ -18,7 +17,7 @@ from models.rmvpe_config import PITCHES
 from runtime.device import Device
 from runtime.distributed import Group
 from runtime.errors import UserError
-from training import gradients, recipes
+from training import recipes
 from training.audit_steps import Subject, random_stems
 from training.demucs import averages, loop_settings
 from training.demucs_trainer import DemucsTrainer
@@ -38,29 +37,8 @@ def training_step(audited: Subject, batch: int, segment: int, device: Device) ->
         device: the active one
     """
     stems = random_stems(audited.description, batch, segment)
-    if audited.description.eats == "mel":
-        return _pitch_update(audited, stems.sum(axis=1))
     make = _common_trainer if "network" in audited.cfg else _experiment_trainer
     return make(audited, stems, ["random numbers"] * batch, device).update
-
-
-def _pitch_update(audited: Subject, mel: np.ndarray) -> Callable[[], object]:
-    """Binary cross-entropy with random targets and Adam, as the pitch networks are trained."""
-    model = audited.create()
-    model.train()
-    idle = {id(parameter) for parameter in model.unused_parameters()}
-    learnt = [parameter for parameter in model.parameters() if id(parameter) not in idle]
-    adam = paddle.optimizer.Adam(5e-4, parameters=learnt)
-    targets = np.random.default_rng(1).random((mel.shape[0], mel.shape[2], PITCHES), np.float32)
-
-    def update() -> None:
-        loss = F.binary_cross_entropy(model(paddle.to_tensor(mel)), paddle.to_tensor(targets))
-        loss.backward()
-        gradients.clip(learnt, 3.0)
-        adam.step()
-        adam.clear_grad()
-
-    return update
 
 
 def _common_trainer(audited: Subject, stems: Any, songs: list[str], device: Device) -> Trainer:
@@ -68,7 +46,11 @@ def _common_trainer(audited: Subject, stems: Any, songs: list[str], device: Devi
     model = recipe.build_model()
     state = State.begin(cfg, model, recipe.optimizer(model), device)
     mixture = stems.sum(axis=1)
-    data = _Repeated({"mixture": mixture, "targets": stems, "target": mixture / 2, "songs": songs})  # of all, of one
+    batch = {"mixture": mixture, "targets": stems, "target": mixture / 2, "songs": songs}  # targets of all, of one
+    if audited.description.eats == "mel":
+        salience = np.random.default_rng(1).random((len(mixture), mixture.shape[-1], PITCHES), np.float32)
+        batch = {"mel": mixture, "target": salience, "songs": songs}
+    data = _Repeated(batch)
     return Trainer(cfg, recipe, state, data, None, Group(), _Silent(), StopRequests(), Path(), {})
 
 
