@@ -176,7 +176,8 @@ class SalientSegments:
             if stretch.stop - stretch.start < self.samples:
                 raise UserError(
                     f"{self.path}: its stretches of {stretch.stop - stretch.start} samples are shorter than the "
-                    f"{self.samples} that are to be cut from them"
+                    f"{self.samples} that are to be cut from them; give this configuration a folder of its own "
+                    "(train_dataset.txt_dir), or make longer ones with `-m prepare`"
                 )
 
     def _cut(self, step: int) -> list[tuple[Stretch, int]]:
