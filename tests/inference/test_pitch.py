@@ -234,12 +234,6 @@ def test_own_runs_and_files_of_the_originals(network, tmp_path, monkeypatch):
     assert pitch_planning.plan("rmvpe.pt").model == SMALL
 
 
-def test_files_of_the_paper_are_known_by_their_bands(tmp_path):
-    model = models.create("rmvpe_paper_e2e0", **SMALL)
-    torch_writer.save(reference_state(model), tmp_path / "net.pt")
-    assert rmvpe.identify(tmp_path / "net.pt") == ("rmvpe_paper_e2e0", SMALL)
-
-
 def test_weights_that_are_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MODEL_PATH", raising=False)
@@ -254,21 +248,3 @@ def test_weights_that_are_none(tmp_path, monkeypatch):
     torch_writer.save({"a": np.zeros(3, np.float32)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match="do not fit"):
         PitchTracker("other.pt", "cpu")
-
-
-def test_published_weights_are_fetched_once_and_checked(tmp_path, monkeypatch):
-    content = b"weights"
-    place = tmp_path / "mirror" / rmvpe.LOCATION
-    place.parent.mkdir(parents=True)
-    place.write_bytes(content)
-    monkeypatch.setenv("HF_ENDPOINT", (tmp_path / "mirror").as_uri())
-    monkeypatch.setattr(rmvpe, "SIZE", len(content))
-    with pytest.raises(UserError, match="Without a connection"):
-        rmvpe.fetch("rmvpe", False, tmp_path / "root")
-    import hashlib
-
-    monkeypatch.setattr(rmvpe, "SHA256", hashlib.sha256(content).hexdigest())
-    target = rmvpe.fetch("rmvpe", False, tmp_path / "root")
-    assert target.read_bytes() == content
-    place.unlink()
-    assert rmvpe.fetch("rmvpe", True, tmp_path / "root") == target

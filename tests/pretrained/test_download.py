@@ -146,7 +146,7 @@ def test_networks_without_published_weights():
 
 def test_the_door_lists_and_downloads(release, root, capsys):
     assert door.main(["list"]) == 0
-    assert capsys.readouterr().out.count("not here yet") == 3
+    assert capsys.readouterr().out.count("not here yet") == 4
     assert door.main(["download", "spleeter:2stems", "2stems_16khz"]) == 0
     assert str(root / "2stems") in capsys.readouterr().out
     assert door.main(["list"]) == 0
