@@ -134,6 +134,14 @@ def test_two_processes_are_one_that_accumulates_two_batches(place):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+def test_the_demo(place, tmp_path):
+    small = ["train.steps=4", "train.valid_every=2", "data.samples_per_epoch=16", "model.en_de_layers=2"]
+    where = ["--folder", tmp_path, "--dataset", place / "songs"]
+    said = python("run_scripts/run_rmvpe_demo.py", *where, *small, "model.en_out_channels=2").stdout
+    assert "step 0  " in said and "trained  " in said and "CPU minutes of training" in said
+    assert len(list((tmp_path / "pitch").glob("*.csv"))) == len(list((tmp_path / "pitch").glob("*.png"))) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
