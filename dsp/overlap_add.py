@@ -42,6 +42,21 @@ def rounded_window(size: int) -> np.ndarray:
     return (np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2).astype(np.float32)
 
 
+def inner_window(size: int, hop: int, margin: int) -> np.ndarray:
+    """Weights ``[size]`` float32 of chunks whose ends do not count: nothing for ``margin`` samples at each end.
+
+    Between them chunks pass into each other as a squared sine, over what they have in common with the next one (at
+    ``hop`` from here), half of it at most. ``size - hop`` must be no less than two margins.
+    """
+    inner = size - 2 * margin
+    if not 0 < hop <= inner:
+        raise ValueError(f"chunks of {size} samples every {hop} leave gaps if {margin} at each end do not count")
+    fade = min(inner - hop, inner // 2)
+    rising = np.sin(np.pi / 2 * (np.arange(fade) + 0.5) / max(fade, 1)) ** 2
+    flat = np.ones(inner - 2 * fade)
+    return np.pad(np.concatenate([rising, flat, rising[::-1]]), margin).astype(np.float32)
+
+
 class OverlapAdd:
     """Weighted mean of overlapping chunks, streamed: what is final comes out at once, memory is one chunk.
 

@@ -1,17 +1,26 @@
 """The two ways in which Apollo's originals cut a song that is in memory, kept for comparison with what they give.
 
 JusperLee/Apollo cross-fades the ends of chunks in straight lines. Its training fork lets chunks overlap several times;
-which of their ends are faded is settled for a whole batch.
+which of their ends are faded is settled for a whole batch. So nothing is final before the song is over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from dsp import chunks
+from inference.windowed import REFERENCE
+from runtime.errors import UserError
+
 Run = Callable[[np.ndarray], np.ndarray]
 """Chunks ``[B, C, N]`` float32 -> restored ``[B, C, N]`` float32."""
+
+
+OVERLAPPED, CROSS_FADED = REFERENCE, f"{REFERENCE}:linear"
+WAYS = {OVERLAPPED: 0.75, CROSS_FADED: 0.1}  # with the share of a chunk that overlaps the next there
 
 
 def cross_faded(run: Run, mix: np.ndarray, size: int, overlap: int, batch: int = 1) -> np.ndarray:
@@ -74,6 +83,56 @@ def overlapped(run: Run, mix: np.ndarray, size: int, overlap: int, batch: int = 
             added.put(start, chunk[:, :count], weights[:count])
     restored = added.mean()
     return restored[:, border:-border] if mirrored else restored
+
+
+@dataclass(frozen=True)
+class Original:
+    """How a song is cut in one of these ways.
+
+    Attributes:
+        way: one of `WAYS`
+        size: samples of a chunk
+        share: of a chunk that overlaps the next, 0 … below 1
+        batch: chunks a call of the network
+    """
+
+    way: str
+    size: int
+    share: float
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.way == CROSS_FADED and not 0 <= self.share <= 0.5:
+            raise UserError(f"chunks that are cross-faded overlap by half at most, not by {self.share:g} (--overlap)")
+
+    def restored(self, run: Run, mix: np.ndarray) -> np.ndarray:
+        """``[C, N] -> [C, N]``."""
+        if self.way == CROSS_FADED:
+            return cross_faded(run, mix, self.size, round(self.share * self.size), self.batch)
+        return overlapped(run, mix, self.size, round(1 / (1 - self.share)), self.batch)
+
+    def stream(self, run: chunks.Run, sources: int, channels: int) -> HeldStream:
+        """Restoration of one song by a network with one source."""
+        del sources
+        return HeldStream(lambda mix: self.restored(lambda batch: run(batch).squeeze(1), mix), channels)
+
+
+class HeldStream:
+    """A stream of one stem that keeps the song in memory until it is over; ``restore`` is ``[C, N] -> [C, N]``."""
+
+    def __init__(self, restore: Run, channels: int):
+        self._restore = restore
+        self._blocks = [np.zeros((channels, 0), np.float32)]
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """Nothing comes out yet."""
+        self._blocks.append(block.copy())
+        return self._blocks[0][None]
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """All of it, ``[1, C, N]``."""
+        song = np.concatenate(self._blocks, axis=1)
+        yield self._restore(song)[None] if song.shape[1] else song[None]
 
 
 def _groups(starts: Sequence[int], batch: int) -> Iterator[tuple[int, Sequence[int]]]:

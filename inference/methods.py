@@ -13,17 +13,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dsp.chunks import Run, draw_delays, hop_of
+from dsp.chunks import Run, draw_delays
 from dsp.stft import SpleeterSTFT
 from inference import engine as engines
+from inference.apollo_chunked import Original
 from inference.apply import members, networks
 from inference.chunked import Splitting, only
+from inference.cutting import Cutting, cutting
 from inference.mwf import WienerStream
 from inference.options import Options
 from inference.spectral import MaskedStream, Spectral
 from inference.streams import Averaged, Chosen, Delayed, SideBySide, Stream
 from inference.waveform import WaveStream
-from inference.windowed import WindowedStream, Windowing
 from models import Description
 from runtime import device as devices
 from runtime.errors import UserError
@@ -140,8 +141,6 @@ class Chunks:
     All members of a bag see the same stream, each in chunks of its own; their stems come side by side.
     """
 
-    waits = False
-    reading = 0.95  # what is left is in the last chunks
     spooled = 0.0
 
     def __init__(self, model: Any, wishes: Options, running: Running):
@@ -149,7 +148,9 @@ class Chunks:
         options = self.options = wishes.for_chunks(devices.is_host(running.device))
         built = _eager(crew, options, running)
         self.engine = "eager"
-        self._members = [_Member(built[id(each)], each.description, _windowing(each, options)) for each in crew]
+        self._members = [_Member(built[id(each)], each.description, cutting(each, options)) for each in crew]
+        self.waits = any(isinstance(member.how, Original) for member in self._members)
+        self.reading = 0.02 if self.waits else 0.95  # what is left is in the last chunks
         self._owners = [(place, row) for place, each in enumerate(crew) for row in range(len(each.description.sources))]
         self.sources = tuple(crew[place].description.sources[row] for place, row in self._owners)
         rate = crew[0].description.sample_rate
@@ -177,27 +178,10 @@ class _Member:
 
     run: Run
     facts: Description
-    how: Windowing
+    how: Cutting
 
     def stream(self) -> Stream:
-        return WindowedStream(self.run, len(self.facts.sources), self.facts.channels, self.how)
-
-
-def _windowing(model: Any, options: Options) -> Windowing:
-    """The chunks of one network. UserError for a segment or an overlap that it cannot have."""
-    facts = model.description
-    size, hop = facts.segment, facts.hop
-    if options.segment is not None:
-        size = model.valid_length(round(facts.sample_rate * options.segment))
-        if facts.fixed_length and size != round(facts.sample_rate * options.segment):
-            own = facts.segment / facts.sample_rate
-            raise UserError(f"{facts.name} takes segments of {own:g} s and no others: leave --segment out")
-        hop = max(1, round(size * facts.hop / facts.segment))
-    if options.overlap is not None:
-        hop = hop_of(size, options.overlap)
-    if hop < 1:
-        raise UserError(f"a segment of {size} samples with an overlap of {options.overlap:g} leaves no step")
-    return Windowing(size, hop, options.window, options.batch, options.jobs)
+        return self.how.stream(self.run, len(self.facts.sources), self.facts.channels)
 
 
 def _eager(crew: Sequence[Any], options: Options, running: Running) -> dict[int, engines.EagerEngine]:

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from inference.cutting import WINDOWS
 from inference.spectral import MASK_EXTENSIONS
-from inference.windowed import NORMALISED, WINDOWS
+from inference.windowed import NORMALISED
 from runtime.errors import UserError
 
 MAX_SEGMENT = 600  # s; a call of the network takes memory in proportion, a gigabyte or two for so much
@@ -25,7 +26,8 @@ class Options:
         segment: s of one network input; None is the network's own (Spleeter 11.9 s, HTDemucs 7.8 s). Networks on
             magnitudes round it to 64 frames, networks of fixed length take no more than their own
         overlap: share of a segment that overlaps the next, 0 … 0.95; predictions are cross-faded. None is what the
-            original does: 0 for magnitudes (side by side), 0.25 for waveforms, 0.82 for BandSplitRNN (every 0.54 s)
+            original does: 0 for magnitudes (side by side), 0.25 for waveforms, 0.82 for BandSplitRNN (every 0.54 s);
+            for Apollo what it hears beyond a sample at both ends, and a short cross-fade
         shifts: average so many passes over randomly delayed copies of the song; 0 is a single pass without delay. None
             is what the original does: 0 for magnitudes and BandSplitRNN, 1 for other waveforms
         seed: of the delays
@@ -35,8 +37,9 @@ class Options:
         exponent: power of the magnitudes in the ratio mask; None is what its configuration says
         batch: segments per call of the network; None is 1 on a CPU and for waveforms, elsewhere 4, 8 for BandSplitRNN
         jobs: calls of the network at the same time, in threads of the CPU (waveforms)
-        window: how overlapping chunks are added (BandSplitRNN): ``normalised`` (which None is), or as the reference
-            does it, ``reference`` or ``reference:hann`` …; see `inference.windowed.Windowing`
+        window: how overlapping chunks are added (BandSplitRNN, Apollo): ``normalised`` (which None is), or as the
+            reference does it, ``reference``, ``reference:hann`` … (BandSplitRNN) or ``reference:linear`` (Apollo); see
+            `inference.windowed.Windowing` and `inference.apollo_chunked`
     """
 
     segment: float | None = None

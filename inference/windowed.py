@@ -6,7 +6,7 @@ Nothing waits: a sample is final when all chunks that contain it have been compu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,6 +65,10 @@ class Windowing:
         """For one stream."""
         return OverlapAdd(self.weights, self.hop, mean=self.window == NORMALISED)
 
+    def stream(self, run: Run, sources: int, channels: int) -> WindowedStream:
+        """Separation of one song; arguments as for `WindowedStream`."""
+        return WindowedStream(run, sources, channels, self)
+
 
 class WindowedStream:
     """Separation by one network: ``[C, n]`` in, stems ``[S, C, m]`` out, as soon as they are final.
@@ -114,13 +118,15 @@ class WindowedStream:
         batch = self._how.batch
         groups = [np.stack(self._waiting[i : i + batch]) for i in range(0, len(self._waiting), batch)]
         self._waiting = []
-        for chunk in chain.from_iterable(self._outputs(groups)):
+        for chunk in chain.from_iterable(together(self._run, groups, self._how.jobs)):
             final = self._adder.push(chunk)
             start, self._place = self._place, self._place + final.shape[-1]
             yield final[..., max(0, -start) : max(0, self._samples - start)]
 
-    def _outputs(self, groups: list[np.ndarray]) -> list[np.ndarray]:
-        if len(groups) < 2:
-            return [self._run(group) for group in groups]
-        with ThreadPoolExecutor(self._how.jobs, "separate") as pool:
-            return list(pool.map(self._run, groups))
+
+def together(run: Run, groups: Sequence[np.ndarray], jobs: int) -> list[np.ndarray]:
+    """What ``run`` makes of each of the groups, at most ``jobs`` of them at the same time."""
+    if len(groups) < 2:
+        return [run(group) for group in groups]
+    with ThreadPoolExecutor(jobs, "separate") as pool:
+        return list(pool.map(run, groups))

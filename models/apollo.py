@@ -4,6 +4,8 @@ Li, Luo: "Apollo: Band-sequence Modeling for High-Quality Audio Restoration", IC
 JusperLee/Apollo, so that its weights load by name.
 """
 
+from dataclasses import replace
+
 import paddle
 from paddle import nn
 
@@ -11,6 +13,7 @@ from models import card
 from models.apollo_blocks import BandJoin, BandSequence, BandSplit
 from models.apollo_config import ApolloConfig
 from models.demucs_layers import torch_init_
+from models.description import Description
 from models.spectrum import STFT
 
 
@@ -35,6 +38,15 @@ class Apollo(nn.Layer):
         self.net = nn.Sequential(*(BandSequence(config.feature_dim) for _ in range(config.layer)))
         self.output = BandJoin(widths, config.feature_dim)
         torch_init_(self, config.seed)
+
+    @property
+    def unit(self) -> int:
+        """Samples from frame to frame: inputs of whole frames are restored to their last sample."""
+        return self.config.stride
+
+    def described(self, segment: float) -> Description:
+        """What its description would be for inputs of ``segment`` seconds."""
+        return replace(self.config, segment=segment).describe(self.description.name)
 
     def valid_length(self, length: int) -> int:
         """The next number of samples from ``length`` that is whole frames."""

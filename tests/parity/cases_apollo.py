@@ -1,6 +1,5 @@
 """Golden cases of Apollo: the network, its discriminator, the losses of both, and the original's ways to cut a song."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -80,26 +79,21 @@ def discriminate(case: Case) -> dict[str, np.ndarray]:
 
 def chunked(case: Case) -> dict[str, np.ndarray]:
     """A song in chunks that are cross-faded, ``[1, C, N]``."""
-    from inference.apollo_chunked import cross_faded
-
-    sizes = (case.run[f"{key}_samples"] for key in ("chunk", "overlap"))
-    mix = case.inputs["mix"][0]
-    return {"output": cross_faded(_run(_network(case)), mix, *sizes, case.run["chunk_batch_size"])[None]}
+    size, overlap, batch = (case.run[key] for key in ("chunk_samples", "overlap_samples", "chunk_batch_size"))
+    return {"output": _restored(case, case.inputs["mix"][0], "reference:linear", size, overlap / size, batch)[None]}
 
 
 def forked(case: Case) -> dict[str, np.ndarray]:
     """A song in chunks that overlap several times, ``[C, N]``."""
-    from inference.apollo_chunked import overlapped
-
-    how = (case.run[key] for key in ("chunk_size", "overlap", "batch_size"))
-    return {"output": overlapped(_run(_network(case)), case.inputs["mix"], *how)}
+    size, overlap, batch = (case.run[key] for key in ("chunk_size", "overlap", "batch_size"))
+    return {"output": _restored(case, case.inputs["mix"], "reference", size, 1 - 1 / overlap, batch)}
 
 
-def _run(model: Any) -> Callable[[np.ndarray], np.ndarray]:
-    import paddle
+def _restored(case: Case, mix: np.ndarray, window: str, size: int, overlap: float, batch: int) -> np.ndarray:
+    from inference import Separator
 
-    model.eval()
-    return paddle.no_grad()(lambda chunks: model(paddle.to_tensor(chunks)).squeeze(1).numpy())
+    options = {"window": window, "segment": size / case.config["sr"], "overlap": overlap, "batch": batch}
+    return Separator.from_model(_network(case), **options).separate(mix)["restored"]
 
 
 CASES = {
