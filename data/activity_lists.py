@@ -185,6 +185,20 @@ def _write_list(path: Path, songs: Sequence[Song], known: Mapping[str, list[int]
 # --------------------------------------------------------------------------------------------------------------- record
 
 
+def rate_of(path: str | Path) -> int | None:
+    """Hz at which a list counts samples, by the record beside it; None without one, as for lists of other programs."""
+    path = Path(path)
+    record = path.with_name(f"{path.stem.rpartition('_')[0]}_activity.jsonl")
+    try:
+        with record.open(encoding="utf-8") as handle:
+            return int(json.loads(handle.readline())["settings"]["sr"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        warn(f"{record} is damaged: it does not say at which rate {path} counts samples")
+        return None
+
+
 def _read_record(path: Path, activity: Activity) -> dict[str, list[int]]:
     """What was heard with the same settings, by the fingerprint of the song; a damaged record says nothing."""
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data.activity_lists import Stretch, read_list
+from data.activity_lists import Stretch, rate_of, read_list
 from data.index import Song
 from data.sampler import ROUND, generator
 from data.wave_tracks import Track
@@ -161,6 +161,12 @@ class SalientSegments:
         """Whether the list is one of these songs, and its stretches are long enough."""
         if not self._stretches:
             raise UserError(f"{self.path}: lists nothing: no song has a stretch with {self.target}")
+        rate = rate_of(self.path)
+        if rate not in (None, self._spec.sample_rate):
+            raise UserError(
+                f"{self.path}: counts samples at {rate} Hz, but they are read at {self._spec.sample_rate} Hz; give "
+                "this configuration a folder of its own (train_dataset.txt_dir), where its lists are made"
+            )
         for stretch in self._stretches:
             track = self._tracks.get(stretch.song)
             if track is None:

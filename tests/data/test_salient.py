@@ -8,8 +8,9 @@ import soundfile
 from omegaconf import OmegaConf
 
 from data import cache
+from data.activity import Activity
 from data.activity_index import SOURCES, open_index
-from data.activity_lists import Stretch, list_path, read_list
+from data.activity_lists import Stretch, list_path, read_list, write_lists
 from data.chunks import CacheSpec
 from data.index import load_stem
 from data.loader import BatchLoader
@@ -163,6 +164,12 @@ def test_batches_from_the_cache_are_those_from_the_files(index, tracks, listed, 
 def test_a_list_that_does_not_fit_is_refused(tracks, listed, stretches, samples, complaint):
     with pytest.raises(UserError, match=complaint):
         SalientSegments(tracks, listed(*stretches), "vocals", samples)
+
+
+def test_a_list_of_another_rate_is_refused(index, tracks, tmp_path):
+    write_lists(index, tmp_path, "vocals", ["train"], Activity(sr=2 * RATE, window_size_in_sec=1.0), processes=1)
+    with pytest.raises(UserError, match=f"counts samples at {2 * RATE} Hz, but they are read at {RATE} Hz"):
+        SalientSegments(tracks, list_path(tmp_path, "vocals", "train"), "vocals", N)
 
 
 def test_an_empty_list_and_an_unknown_target_are_refused(tracks, listed, tmp_path):
