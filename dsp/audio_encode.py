@@ -1,4 +1,7 @@
-"""Encoders behind `dsp.audio_write.AudioWriter`: flac, mp3 and ogg by libsndfile, m4a by PyAV."""
+"""Encoders behind `dsp.audio_write.AudioWriter`: flac, mp3 and ogg by libsndfile, m4a by PyAV.
+
+Those of `dsp.codec` are here, too: MP3 of all bit rates and qualities and Opus, by PyAV.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ _SYSTEM_ERROR = 2  # libsndfile's code for what the operating system refuses
 
 # Nominal bit rates of libvorbis for stereo at 44.1 kHz (bit/s) at the qualities 0, 0.1 … 1
 _VORBIS_BITRATES = (64e3, 80e3, 96e3, 112e3, 128e3, 160e3, 192e3, 224e3, 256e3, 320e3, 500e3)
+
+_LAMBDA = 118  # FFmpeg counts qualities of encoders in units of this
 
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
@@ -145,26 +150,45 @@ class VorbisFile(SndfileFile):
 
 
 class AvFile:
-    """An M4A file (AAC) being written.
+    """A file being written by FFmpeg's libraries.
+
+    Args:
+        path: the file, overwritten
+        sample_rate: Hz
+        channels: number of channels
+        coder: FFmpeg's name of the encoder
+        container: FFmpeg's name of the container
+        bitrate: bit/s; None leaves it to ``coding``
+        coding: options of the encoder
+        **muxing: options of the container
 
     Raises:
         EncodingError: if FFmpeg fails, on opening, writing or closing
     """
 
-    def __init__(self, path: str | os.PathLike, sample_rate: int, channels: int, bitrate: int):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        sample_rate: int,
+        channels: int,
+        coder: str,
+        container: str,
+        bitrate: int | None,
+        coding: dict[str, str] | None = None,
+        **muxing: str,
+    ):
         import av  # 0.15 s that nobody pays who writes other formats
         from av.error import FFmpegError
 
         self._av, self._error = av, FFmpegError
         self._rate, self._layout, self._position = sample_rate, _LAYOUTS[channels], 0
         self._handle = open(path, "wb")  # noqa: SIM115 - a handle, not a name: FFmpeg reads protocols into names
-        # with this time scale the edit list, in which players look for the length, counts samples
-        options = {"movie_timescale": str(sample_rate)}
         try:
-            self._container = av.open(self._handle, "w", format="ipod", options=options)
-            self._stream = self._container.add_stream("aac", rate=sample_rate)
+            self._container = av.open(self._handle, "w", format=container, options=muxing)
+            self._stream = self._container.add_stream(coder, rate=sample_rate, options=coding)
             self._stream.layout = self._layout
-            self._stream.bit_rate = bitrate
+            if bitrate is not None:
+                self._stream.bit_rate = bitrate
         except (FFmpegError, ValueError) as error:
             self._handle.close()
             raise EncodingError(str(error)) from error
@@ -197,6 +221,41 @@ class AvFile:
                 self._container.mux(packet)
         except self._error as error:
             raise EncodingError(str(error)) from error
+
+
+class M4aFile(AvFile):
+    """An M4A file (AAC) of a nominal bit rate (bit/s)."""
+
+    def __init__(self, path: str | os.PathLike, sample_rate: int, channels: int, bitrate: int):
+        # with this time scale the edit list, in which players look for the length, counts samples
+        super().__init__(path, sample_rate, channels, "aac", "ipod", bitrate, movie_timescale=str(sample_rate))
+
+
+class LameFile(AvFile):
+    """An MP3 file of any bit rate of the standard (bit/s), or of a quality of LAME, 0 (best) … 9, at variable bit rate.
+
+    Delay and padding are in its LAME tag, for which FFmpeg takes a longer frame where those of the sound are too short.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, sample_rate: int, channels: int, bitrate: int, quality: int | None = None
+    ):
+        coding = {} if quality is None else {"flags": "+qscale", "global_quality": str(_LAMBDA * quality)}
+        # no names and versions of programs in the file: the same sound makes the same bytes
+        plain = {"fflags": "+bitexact", "id3v2_version": "0"}
+        rate = bitrate if quality is None else None
+        super().__init__(path, sample_rate, channels, "libmp3lame", "mp3", rate, coding, **plain)
+        self._gain = np.float32(1 if quality is not None else 1 / mp3_scale(bitrate))
+
+    def write(self, samples: np.ndarray) -> None:
+        super().write(samples * self._gain)
+
+
+class OpusFile(AvFile):
+    """An Ogg Opus file of a nominal bit rate (bit/s), at one of Opus's sample rates."""
+
+    def __init__(self, path: str | os.PathLike, sample_rate: int, channels: int, bitrate: int):
+        super().__init__(path, sample_rate, channels, "libopus", "ogg", bitrate, fflags="+bitexact")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dsp.audio_encode import AvFile, EncodingError, FlacFile, Mp3File, VorbisFile, mp3_bitrates
+from dsp.audio_encode import EncodingError, FlacFile, M4aFile, Mp3File, VorbisFile, mp3_bitrates
 from dsp.wav_file import WavFile
 from runtime.atomic import atomic_path
 from runtime.errors import UserError
@@ -170,7 +170,7 @@ class AudioWriter:
         if traits.suffix in (".wav", ".flac"):
             kind = WavFile if traits.suffix == ".wav" else FlacFile
             return kind(path, self.sample_rate, self.channels, traits.bits)
-        kind = {"mp3": Mp3File, "ogg": VorbisFile, "m4a": AvFile}[self.format]
+        kind = {"mp3": Mp3File, "ogg": VorbisFile, "m4a": M4aFile}[self.format]
         return kind(path, self.sample_rate, self.channels, self._bitrate)
 
     def _samples(self, rows: np.ndarray) -> np.ndarray:
