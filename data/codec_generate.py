@@ -1,9 +1,9 @@
 """From songs to pairs of an original and what a lossy codec makes of it, for networks that restore the sound.
 
-A pair is `OUT/NAME/original.wav` and `codec.*` (type 1), or `OUT/original/NAME.wav` and `OUT/codec/NAME.*` (type 2): the
-layouts of the Apollo-Training fork. Both have the same length, channels and sample rate, and no lag, which is measured
-on every pair. MP3 and Ogg stay as they were coded, for all common readers give them back in place; what AAC and Opus
-leave is stored decoded, as codec.wav, because readers differ in what they cut off and Opus knows one sample rate only.
+A pair is `OUT/NAME/original.wav` and `codec.*` (type 1), or `OUT/original/NAME.wav` and `OUT/codec/NAME.*` (type 2):
+the layouts of the Apollo-Training fork. Both have the same length, channels and sample rate, and no lag, which is
+measured on every pair. MP3 and Ogg stay as they were coded, for all common readers give them back in place; what AAC and
+Opus leave is stored decoded, as codec.wav, because readers differ in what they cut off and Opus has one sample rate only.
 
 What is written is noted in `OUT/.codec_pairs.jsonl`, so that a second run goes on where the first one stopped, and
 never replaces a file that this did not write.
@@ -304,6 +304,6 @@ def write_wave(path: Path, x: np.ndarray, sample_rate: int) -> None:
     from dsp.audio import AudioWriter
 
     whole = x * np.float32(1 << 15)
-    exact = np.array_equal(whole, np.rint(whole)) and -(1 << 15) <= whole.min() and whole.max() < 1 << 15
+    exact = np.array_equal(whole, np.rint(whole)) and whole.min() >= -(1 << 15) and whole.max() < 1 << 15
     with AudioWriter(path, sample_rate, len(x), "wav16" if exact else "float32") as file:
         file.write(x)
