@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 import yaml
 
-from run_scripts import run_bsrnn
+from run_scripts import run_bsrnn, run_rmvpe
 from run_scripts.train_options import configuration
 from runtime import console
 from runtime.errors import UserError
@@ -57,6 +57,10 @@ BSRNN = "run_scripts/run_bsrnn.py"  # has a parser a mode, which is named first
 BSRNN_TRAINING = ("process_data", "fast_train", "train")
 MODULES |= {(BSRNN, "-m", mode): (f"run_scripts.bsrnn_{mode}", 3) for mode in ("prepare", "infer", "evaluate")}
 MODULES["run_scripts/run_bsrnn_demo.py",] = ("run_scripts.run_bsrnn_demo", 1)
+RMVPE = "run_scripts/run_rmvpe.py"
+MODULES |= {(RMVPE, "-m", mode): (f"run_scripts.rmvpe_{mode}", 3) for mode in ("prepare", "infer", "evaluate")}
+MODULES[RMVPE, "-m", "train"] = ("run_scripts.run_rmvpe", 3)
+MODULES["run_scripts/run_rmvpe_demo.py",] = ("run_scripts.run_rmvpe_demo", 1)
 MODULES["run_scripts/automix.py",] = ("data.automix", 1)
 MODULES["run_scripts/run_demucs_demo.py",] = ("run_scripts.run_demucs_demo", 1)
 MODULES["-m", "runtime.doctor"] = MODULES["-m", "runtime.doctor", "audit"] = ("runtime.doctor", 2)
@@ -104,7 +108,7 @@ def python_commands(page: Path) -> list[list[str]]:
 def program(call: list[str]) -> tuple[str, ...]:
     """The part of a call that names the program: a script, or ``-m`` and a module with its subcommand."""
     if call[0] != "-m":
-        return tuple(call[: {DEMUCS: 2, BSRNN: 3}.get(call[0], 1)])
+        return tuple(call[: {DEMUCS: 2, BSRNN: 3, RMVPE: 3}.get(call[0], 1)])
     return ("-m", *call[1:3]) if call[1] == "pretrained" or "audit" in call[2:3] else ("-m", call[1])
 
 
@@ -270,6 +274,19 @@ def test_bsrnn_commands_name_configurations_and_keys_that_exist(page):
 
 
 @each_page
+def test_rmvpe_commands_name_configurations_and_keys_that_exist(page):
+    wrong = []
+    for call in python_commands(page):
+        if call[:3] != [RMVPE, "-m", "train"]:
+            continue
+        try:
+            run_rmvpe.settled(run_rmvpe.parse(call[3:]))
+        except UserError as error:
+            wrong.append(f"{' '.join(call)}: {error}")
+    assert not wrong
+
+
+@each_page
 def test_demucs_keys_in_the_text_exist(page):
     groups = r"(?:dset|test|optim|augment|ema|svd|quant|misc|slurm|demucs|hdemucs|htdemucs)"
     named = set(re.findall(rf"`({groups}\.[a-z_.0-9]+[a-z0-9])(?:=[^`]*)?`", prose(page)))
@@ -287,8 +304,8 @@ def test_make_targets_exist(page):
 def test_keys_in_the_text_exist(page):
     groups = r"(?:model|separation|data|train|train_dataset|augmentations|sad)"
     named = set(re.findall(rf"`({groups}\.[a-z_.]+[a-z])(?:=[^`]*)?`", prose(page)))
-    foreign = {"model.index", "train.log"}  # files
-    assert not named - keys() - keys("bsrnn/base.yaml") - foreign
+    foreign = {"model.index", "model.pt", "train.log"}  # files
+    assert not named - keys() - keys("bsrnn/base.yaml") - keys("rmvpe/base.yaml") - foreign
 
 
 @each_page
