@@ -78,15 +78,15 @@ def parser() -> Parser:
     parts.add_argument("--no-split", dest="split", action="store_false", help=text)
     text = (
         "share of a segment that overlaps the next, 0 … 0.95 (default: the original's; Spleeter 0, Demucs 0.25, "
-        "BandSplitRNN 0.82)"
+        "BandSplitRNN 0.82, Apollo 0.12: what it hears around a sample, which is cut off, and a cross-fade)"
     )
     how.add_argument("--overlap", type=float, metavar="SHARE", help=text)
     text = (
-        "how segments are added (BandSplitRNN): normalised (default), or as its reference program does, without and "
-        "with a window: reference | reference:hann …"
+        "how segments are added (BandSplitRNN, Apollo): normalised (default), or as the reference program does: "
+        "reference | reference:hann … (BandSplitRNN) | reference:linear (Apollo)"
     )
     how.add_argument("--window", "--overlap-window", metavar="NAME", help=text)
-    text = "segments per network call (default: 1 on a CPU and for Demucs, elsewhere 4, BandSplitRNN 8)"
+    text = "segments per network call (default: 1 on a CPU and for Demucs, elsewhere 4, BandSplitRNN and Apollo 8)"
     how.add_argument("--batch", type=positive, metavar="N", help=text)
     text = (
         "average N passes over randomly delayed copies (default: the original's; Spleeter and "

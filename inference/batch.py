@@ -140,6 +140,8 @@ def _tracker(separator: Separator, pitch: pitch_stems.Wish) -> PitchTracker:
 def _plan(options: Namespace) -> planning.Plan:
     """The network that was asked for; without a wish the run trained last, else the published two stems."""
     name = options.name
+    if isinstance(name, planning.Plan):
+        return name
     if name is None and options.weights is None and options.repo is None:
         name = planning.newest_run() or planning.DEFAULT_NAME
         why = "trained last" if isinstance(name, Path) else "published; nothing was trained below model/"

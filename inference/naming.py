@@ -15,6 +15,7 @@ from runtime.nearest import did_you_mean
 DEFAULT_TEMPLATE = "{track}/{stem}.{ext}"
 FORMATS = ("wav16", "wav24", "float32", "flac", "flac24", "mp3", "ogg", "m4a")  # of dsp.audio, which is slow to import
 OTHERS = ("none", "add", "minus")
+RESTORED, ADDITION = ("restored",), "addition"  # what the residual of networks that restore is called
 FIELDS = ("track", "stem", "ext", "trackext", "filename", "instrument", "codec", "foldername", "folder")
 _LONGEST = 255  # bytes of a name in a folder, on all usual file systems
 _TELLING_APART = (  # templates to propose, in this order, where the one in use gives two songs the same name
@@ -58,8 +59,9 @@ def select(
 
     ``other`` is what the complement is: ``add`` writes the sum of the other stems as ``no_<it>``, ``minus`` the mixture
     minus the stem as ``minus_<it>``, ``none`` nothing. The singular ``vocal`` and ``instrumental`` of the two-track
-    data sets are understood. ``residual`` adds the mixture minus everything that is written. Raises UserError for a
-    stem that the network does not have.
+    data sets are understood. ``residual`` adds the mixture minus everything that is written; where the network restores
+    music, it is what that took away, and called ``addition``. Raises UserError for a stem that the network does not
+    have.
     """
     if other not in OTHERS:
         raise UserError(f"--other-method {other} is none of {', '.join(OTHERS)}")
@@ -80,7 +82,8 @@ def select(
     indices = range(len(sources)) if stems is None else [_index(name, sources) for name in stems]
     if not indices:
         raise UserError(f"no stems are left to write: choose among {', '.join(sources)}")
-    return Selection({sources[i]: (i,) for i in indices}, residual)
+    rest = ADDITION if tuple(sources) == RESTORED else Selection.rest
+    return Selection({sources[i]: (i,) for i in indices}, residual, rest)
 
 
 def targets(path: Path, folder: Path, names: Iterable[str], extension: str, template: str) -> dict[str, Path]:

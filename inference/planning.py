@@ -9,6 +9,7 @@ from typing import Any
 
 import pretrained
 from models import Description, registry
+from models.apollo_config import APOLLO
 from models.bsrnn_config import BSRNN
 from pretrained import apollo, bsrnn, demucs, lightning, targets
 from pretrained.package import is_package, read_package
@@ -72,7 +73,7 @@ def plan(
             runs of ours, package, or file of a BandSplitRNN; or several of them with commas between, networks for one
             stem each that run together; None: what ``weights`` say, else `DEFAULT_NAME`
         weights: path of the weights; None is the name's own or the published ones, downloaded when needed, for a
-            BandSplitRNN the file that was saved for it, or the run of that network that was trained last
+            BandSplitRNN or an Apollo the file that was saved for it, or the run of that network that was trained last
         offline: never download
         repo: folder of packages and bags, in which ``name`` is looked for instead
 
@@ -88,7 +89,7 @@ def plan(
     if name is not None and weights is None and demucs.is_name(str(name)):
         return _of_bag(name, weights, offline, repo)
     network = _network(str(name)) if name is not None else None
-    if weights is None and network in BSRNN:
+    if weights is None and (network in BSRNN or network in APOLLO):
         weights = _own(network)
     if weights is not None and (found := _at(Path(weights), network)):
         if network not in (None, found.network):
@@ -111,9 +112,10 @@ def _network(name: str) -> str:
 
 
 def _own(network: str) -> Path:
-    """The weights of a BandSplitRNN that nobody names: the saved file, else the run that was trained last."""
-    run = None if bsrnn.place(network).is_file() else newest_run(network=network)
-    return run or bsrnn.find(network)
+    """The weights of a network that nobody names: the saved file, else the run that was trained last."""
+    saved, find = (bsrnn.place(network), bsrnn.find) if network in BSRNN else (apollo.SAVED, apollo.find)
+    run = None if saved.is_file() else newest_run(network=network)
+    return run or find(network)
 
 
 def _of_targets(name: str, weights: str | Path | None, offline: bool) -> Plan:

@@ -3,9 +3,10 @@
 import argparse
 
 from models import registry
+from models.apollo_config import APOLLO
 from models.bsrnn_config import BSRNN
 from models.rmvpe_config import RMVPE
-from pretrained import bsrnn, catalogue, demucs, download, rmvpe
+from pretrained import apollo, bsrnn, catalogue, demucs, download, rmvpe
 from runtime import console
 from runtime.errors import UserError
 
@@ -33,6 +34,8 @@ def _list(options: argparse.Namespace) -> None:
             f"in {place}" if place.is_file() else f"to be saved by hand as {place}: {known}; no checksum is published"
         )
         rows.append([name, state, bsrnn.ADDRESS])
+    state = f"in {apollo.SAVED}" if apollo.SAVED.is_file() else f"to be saved by hand as {apollo.SAVED}"
+    rows.append(["apollo", f"{state}; no checksum is published", apollo.ADDRESS])
     found = rmvpe.here(download.root_folder(options.root))
     rows.append([rmvpe.NETWORK, f"in {found}" if found else "not here yet", rmvpe.url()])
     console.log(console.table(rows, ["networks", "weights", "address"]))
@@ -40,7 +43,7 @@ def _list(options: argparse.Namespace) -> None:
 
 def _download(options: argparse.Namespace) -> None:
     others = [name for name in options.names if not demucs.is_name(name)]
-    by_hand = {name: registry.resolve(name) for name in others if registry.resolve(name) in BSRNN}
+    by_hand = {name: registry.resolve(name) for name in others if registry.resolve(name) in {**BSRNN, **APOLLO}}
     pitch = [name for name in others if registry.resolve(name) in RMVPE]
     archives = list(dict.fromkeys(catalogue.find(name) for name in others if name not in {*by_hand, *pitch}))
     signatures = [sig for name in options.names if name not in others for sig in demucs.members(name)]
@@ -54,7 +57,7 @@ def _download(options: argparse.Namespace) -> None:
     for signature in dict.fromkeys(signatures):
         console.log(f"{signature}: {demucs.fetch(signature, options.offline, root=options.root)}")
     for name, network in by_hand.items():
-        console.log(f"{name}: {bsrnn.find(network)}")
+        console.log(f"{name}: {(bsrnn if network in BSRNN else apollo).find(network)}")
     for name in pitch:
         root = download.root_folder(options.root)
         console.log(f"{name}: {rmvpe.fetch(registry.resolve(name), options.offline, root)}")

@@ -16,17 +16,32 @@ from pretrained import lightning, tf_checkpoint, torch_pickle
 from runtime.errors import UserError
 
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+SAVED = Path("saved_models/apollo/pytorch_model.bin")  # where weights are looked for that nobody names
+ADDRESS = "https://huggingface.co/JusperLee/Apollo/resolve/main/pytorch_model.bin"
 _FIRST = "BN.0.1.weight"  # a tensor that every such network has
 _KEYS = ("sr", "win", "feature_dim", "layer")
 _RATES = (44100, 48000, 32000, 24000, 22050, 16000, 11025, 8000)  # Hz, at which the bands may be those of 20 ms
 
 
-def identify(path: str | Path, network: str | None = None) -> tuple[str, dict[str, Any]] | None:
+def find(network: str) -> Path:
+    """The file at `SAVED`; raises `UserError` that says where published weights are if it is not there."""
+    if SAVED.is_file():
+        return SAVED
+    raise UserError(
+        f"there are no weights for {network}: train it, or give their path. Published ones are at {ADDRESS}, without a "
+        f"checksum, so they are not fetched automatically: save the file as {SAVED}, or give its path"
+    )
+
+
+def identify(
+    path: str | Path, network: str | None = None, config: Path | None = None
+) -> tuple[str, dict[str, Any]] | None:
     """Which network a file holds, and its options; None if it is another kind of file.
 
     Args:
         path: weights, see `pretrained.load_weights`
         network: name in the registry, where it is known
+        config: the configuration to go by, instead of one in the file or beside it
 
     Raises:
         UserError: a damaged file, or weights that are not ``network``'s; see also `options_of`
@@ -39,7 +54,7 @@ def identify(path: str | Path, network: str | None = None) -> tuple[str, dict[st
         return None
     if network is not None and registry.family(network).config is not ApolloConfig:
         raise UserError(f"{path} holds weights of an Apollo, not of {network}")
-    options = _options(file, shapes, own)
+    options = _options(file, shapes, own, config)
     near = (name for name, own in APOLLO.items() if own.get("feature_dim") == options["feature_dim"])
     return network or next(near, "apollo"), options
 
@@ -74,10 +89,12 @@ def _look(content: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
     return shapes, dict(own) if isinstance(own, Mapping) else {}
 
 
-def _options(file: Path, shapes: Mapping[str, tuple[int, ...]], own: Mapping[str, Any]) -> dict[str, Any]:
+def _options(
+    file: Path, shapes: Mapping[str, tuple[int, ...]], own: Mapping[str, Any], config: Path | None = None
+) -> dict[str, Any]:
     layers = {name.split(".")[1] for name in shapes if name.startswith("net.")}
     seen = {"feature_dim": shapes[_FIRST][0], "layer": len(layers)}
-    source, said = _configuration(file, own)
+    source, said = _configuration(file, own) if config is None else (config, read_options(config))
     for key, value in seen.items():
         if said.get(key, value) != value:
             raise UserError(f"{source} says {key}={said[key]}, but the weights in {file} have {key}={value}")
@@ -116,11 +133,15 @@ def _configuration(file: Path, own: Mapping[str, Any]) -> tuple[Path, dict[str, 
     if file.stem.startswith("model_apollo"):
         beside.insert(0, file.with_name(file.stem.replace("model_", "config_", 1) + ".yaml"))
     source = next((path for path in beside if path.is_file()), None)
-    return (file, {}) if source is None else (source, _read(source))
+    return (file, {}) if source is None else (source, read_options(source))
 
 
-def _read(source: Path) -> dict[str, Any]:
-    """The options below ``model``; none if it is the configuration of something else."""
+def read_options(source: Path) -> dict[str, Any]:
+    """The options below ``model`` in a YAML file that decide what tensors mean; none in that of something else.
+
+    Raises:
+        UserError: no such file, or no YAML
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
