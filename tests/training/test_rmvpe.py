@@ -12,10 +12,10 @@ from dsp.salience import to_f0
 from metrics.pitch import pitch_scores
 from runtime import checkpoint, config
 from runtime.errors import UserError
+from tests.training.adam_by_hand import adam_by_hand
 from tests.training.runs import assert_equal, outcome, train
 from training import recipes
 from training.curve import LossCurve, smoothed, thinned
-from training.gradients import trainable
 from training.prepare import check_numbers, prepare
 from training.recipes.rmvpe import METRICS, RMVPERecipe, cross_entropy
 from training.rewind import rewind
@@ -106,24 +106,8 @@ def test_six_steps_are_adam_with_clip_and_steps_of_the_rate(configure):
     model = recipe.build_model()
     state = State(model, recipe.optimizer(model))
     stream = Stream(data, state, 37, 2, drop_last=True)
-    weights = {name: value.numpy().astype(np.float64) for name, value in trainable(model).items()}
-    first = {name: np.zeros_like(value) for name, value in weights.items()}
-    second = {name: value.copy() for name, value in first.items()}
-    for step in range(1, 7):
-        loss, _ = recipe.loss(model, stream.next())
-        loss.backward()
-        slopes = {name: value.grad.numpy().astype(np.float64) for name, value in trainable(model).items()}
-        norm = sum((slope**2).sum() for slope in slopes.values()) ** 0.5
-        assert norm > 0.1  # so the limit acts
-        for name, slope in slopes.items():
-            slope = slope * 0.1 / norm
-            first[name] = 0.9 * first[name] + 0.1 * slope
-            second[name] = 0.999 * second[name] + 0.001 * slope**2
-            root = np.sqrt(second[name] / (1 - 0.999**step)) + 1e-4
-            weights[name] -= 5e-4 * 0.5 ** ((step - 1) // 2) * first[name] / (1 - 0.9**step) / root
-        for name, value in trainable(model).items():
-            value.clear_grad()
-            value.set_value(weights[name].astype(np.float32))
+    rates = [5e-4 * 0.5 ** (step // 2) for step in range(6)]
+    adam_by_hand(model, lambda: recipe.loss(model, stream.next())[0], rates, clip=0.1, epsilon=1e-4)
     assert train(cfg) == 0
     arrays = outcome(cfg)[0]["model"]
     for name, value in model_arrays(model).items():  # running statistics, too
