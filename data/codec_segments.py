@@ -52,6 +52,11 @@ class CodecSegments:
         return self._length
 
     @property
+    def songs(self) -> list[CodecPair]:
+        """The pairs."""
+        return self.pairs
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the arrays of one item."""
         return {"codec": (self.channels, self.samples), "original": (self.channels, self.samples)}

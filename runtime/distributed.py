@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,18 @@ class Group:
     def no_sync(self, model: paddle.nn.Layer) -> AbstractContextManager:
         """Context in which ``backward`` of a wrapped model only adds to the gradients of this process."""
         return nullcontext() if self.size == 1 else model.no_sync()
+
+    def average(self, tensors: Sequence[paddle.Tensor]) -> None:
+        """Puts the mean over all processes in the place of float tensors of any shapes, in one exchange."""
+        if self.size == 1:
+            return
+        import paddle
+
+        whole = paddle.concat([tensor.flatten() for tensor in tensors])
+        paddle.distributed.all_reduce(whole)
+        parts = paddle.split(whole * (1.0 / self.size), [tensor.size for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            paddle.assign(part.reshape(tensor.shape), tensor)
 
     def all_reduce_sum(self, values: np.ndarray) -> np.ndarray:
         """Sum of float64 ``values`` (any shape) over all processes, with the same bits in each of them.

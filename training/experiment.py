@@ -21,7 +21,6 @@ from training.interrupts import StopRequests
 from training.journal import Clock, Journal
 from training.state import State
 from training.stream import Stream
-from training.trainer import Trainer
 
 LOG = "train.log"  # in the run's folder: what the first process said, of all sessions
 
@@ -100,7 +99,9 @@ def _run(cfg: Any, device: Device, group: Group, requests: StopRequests, folder:
 
     heard = valid and train.get("audio_seconds")
     listen = partial(recipe.listen, state.model, index, valid.songs[0]) if heard else dict
-    trainer = Trainer(cfg, recipe, state, stream, validation, group, journal, requests, folder, identity, listen)
+    trainer = recipes.trainer(cfg)(
+        cfg, recipe, state, stream, validation, group, journal, requests, folder, identity, listen
+    )
     status = trainer.fit()
     best = checkpoint.best(folder)
     journal.say(f"wrote {checkpoint.latest(folder)}" + (f", the best so far is {best}" if best else ""))
@@ -129,7 +130,7 @@ def begin(
         except UserError as failure:
             raise UserError(f"{failure}; {prepare.FROM_SCRATCH}") from failure
         origin = f"{weights.path} ({weights.kind}, {weights.hash})"
-    state = State.begin(cfg, model, recipe.optimizer(model), device)
+    state = recipes.trainer(cfg).begin(cfg, recipe, model, device)
     if last is not None:
         groups, saved = checkpoint.load(last, network=identity["network"])
         if saved.get("data") != identity["data"]:

@@ -20,3 +20,15 @@ def adam(train: Any, model: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
         weight_decay=train.weight_decay or None,
         parameters=[parameter for parameter in model.parameters() if not parameter.stop_gradient],
     )
+
+
+def adamw(train: Any, model: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
+    """Adam whose weight decay is no part of the gradient, with the same keys; all parameters decay, as with torch."""
+    return paddle.optimizer.AdamW(
+        learning_rate=train.lr,
+        beta1=train.betas[0],
+        beta2=train.betas[1],
+        epsilon=train.epsilon,
+        weight_decay=train.weight_decay,
+        parameters=[parameter for parameter in model.parameters() if not parameter.stop_gradient],
+    )

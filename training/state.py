@@ -28,6 +28,14 @@ NUMBERS = (
 
 
 @dataclass
+class Opponent:
+    """A second network, which the first one is trained against, and its optimiser."""
+
+    model: paddle.nn.Layer
+    optimizer: paddle.optimizer.Optimizer
+
+
+@dataclass
 class State:
     """Network, optimiser and averages (arrays), and where the run is (numbers).
 
@@ -36,6 +44,7 @@ class State:
         optimizer: its optimiser
         averages: moving averages of the weights by the name of their group in a checkpoint
         scaler: loss scale of mixed precision, or None
+        opponent: what the network is trained against, or None
         step: updates so far, skipped ones included
         epoch, position: the pass over the data, and the batches (of all processes together) already taken from it
         bad_steps: updates skipped in a row
@@ -50,6 +59,7 @@ class State:
     optimizer: paddle.optimizer.Optimizer
     averages: dict[str, EMA] = field(default_factory=dict)
     scaler: paddle.amp.GradScaler | None = None
+    opponent: Opponent | None = None
     step: int = 0
     epoch: int = 0
     position: int = 0
@@ -73,6 +83,9 @@ class State:
     def groups(self) -> dict[str, Arrays]:
         """Every array by group and stable name: what a checkpoint holds."""
         groups = {"model": model_arrays(self.model), "optimizer": optimizer_arrays(self.optimizer, self.model)}
+        if self.opponent:
+            groups["discriminator"] = model_arrays(self.opponent.model)
+            groups["discriminator_optimizer"] = optimizer_arrays(self.opponent.optimizer, self.opponent.model)
         return groups | {name: average.arrays() for name, average in self.averages.items()}
 
     def numbers(self) -> dict[str, Any]:
@@ -94,6 +107,9 @@ class State:
             raise UserError(f"the state of the checkpoint has no {', '.join(missing)}: use another checkpoint")
         load_state(self.model, groups["model"], source="the arrays of the checkpoint")
         load_optimizer(self.optimizer, self.model, groups["optimizer"])
+        if self.opponent:
+            load_state(self.opponent.model, groups["discriminator"], source="the arrays of the checkpoint")
+            load_optimizer(self.opponent.optimizer, self.opponent.model, groups["discriminator_optimizer"])
         for name, average in self.averages.items():
             average.restore(groups[name], numbers.get("averages", {}).get(name, 0.0))
         if self.scaler and "scaler" in numbers:

@@ -14,8 +14,10 @@ import numpy as np
 import paddle
 
 from runtime import checkpoint
+from runtime.device import Device
 from runtime.distributed import Group
 from runtime.errors import UserError
+from runtime.files import remove_folder, write_json
 from runtime.launch import requeue_status
 from training import gradients
 from training.interrupts import StopRequests
@@ -61,6 +63,11 @@ class Trainer:
     listen: Callable[[], Mapping[str, np.ndarray]] = dict
     stopping: int | None = None
 
+    @staticmethod
+    def begin(cfg: Any, recipe: Recipe, model: paddle.nn.Layer, device: Device) -> State:
+        """Step 0 of training ``model``."""
+        return State.begin(cfg, model, recipe.optimizer(model), device)
+
     def __post_init__(self) -> None:
         self.network = self.group.wrap_model(self.state.model)
         self.optimizer = self.group.wrap_optimizer(self.state.optimizer)
@@ -77,17 +84,7 @@ class Trainer:
 
         paddle.seed(step_seed(train.seed, state.step, self.group.rank))  # dropout
         self.optimizer.set_lr(rate := learning_rate(train, state.step, epoch))
-        results = []
-        for number, batch in enumerate(batches, 1):
-            with self._sync(number == len(batches)):
-                with self._autocast():
-                    loss, terms = self.recipe.loss(self.network, batch)
-                # a product, because a card has no kernel for the quotient of a tensor and a number
-                self._scaled(loss * (1.0 / train.accumulate)).backward()
-            results.append({"loss": float(loss), **{name: float(term) for name, term in terms.items()}})
-        if state.scaler:
-            state.scaler.unscale_(self.optimizer)
-        norm = gradients.clip(state.model.parameters(), train.clip)
+        results, norm = self._gradients(batches)
 
         losses, finite = self._agree(results, norm)
         if finite:
@@ -101,6 +98,20 @@ class Trainer:
             state.average("epoch")
         state.finish_step(self._recorded(losses, norm) if finite else None, time.perf_counter() - began)
         self.journal.step(state, losses, rate, norm, (waited, time.perf_counter() - began))
+
+    def _gradients(self, batches: list[dict[str, Any]]) -> tuple[list[dict[str, float]], float]:
+        """Leaves the limited gradient of the mean loss with the weights: each batch's losses, and the norm before."""
+        train, results = self.cfg.train, []
+        for number, batch in enumerate(batches, 1):
+            with self._sync(number == len(batches)):
+                with self._autocast():
+                    loss, terms = self.recipe.loss(self.network, batch)
+                # a product, because a card has no kernel for the quotient of a tensor and a number
+                self._scaled(loss * (1.0 / train.accumulate)).backward()
+            results.append({"loss": float(loss), **{name: float(term) for name, term in terms.items()}})
+        if self.state.scaler:
+            self.state.scaler.unscale_(self.optimizer)
+        return results, gradients.clip(self.state.model.parameters(), train.clip)
 
     def _sync(self, last: bool) -> AbstractContextManager:
         """Gradients are exchanged once a step, with the last batch."""
@@ -229,6 +240,19 @@ class Trainer:
         self.journal.record(state, better)
         if better:
             self._write("best", self._best_groups)
+        if count := self.cfg.train.get("keep_best"):
+            self._keep_among_best(count)
+
+    def _keep_among_best(self, count: int) -> None:
+        """Keeps the weights just judged if they are among the ``count`` best so far, and no others than those."""
+        ranks = best_steps(self.state.history, count)
+        if self.state.step in ranks:
+            self._write("top", self._best_groups, keep=None)
+        if self.group.is_main:
+            for path in checkpoint.steps(self.folder / "top"):
+                if path.name not in {f"step-{step:08d}" for step in ranks}:
+                    remove_folder(path)
+            write_json(self.folder / "best_k_models.json", {f"top/step-{s:08d}": loss for s, loss in ranks.items()})
 
     def _measure(self) -> dict[str, float] | None:
         """Validation scores, the same on every process; None if it was asked to stop meanwhile."""
@@ -297,6 +321,12 @@ def validations_without_gain(losses: Sequence[float], min_delta: float) -> int:
         count = 0 if loss + min_delta < best else count + 1
         best = loss if count == 0 else best
     return count
+
+
+def best_steps(history: Sequence[Mapping[str, Any]], count: int) -> dict[int, float]:
+    """The ``count`` steps of the lowest validation losses, lowest first, and these; of equal ones the earlier."""
+    losses = {line["step"]: line["valid"]["loss"] for line in history if math.isfinite(line["valid"]["loss"])}
+    return dict(sorted(losses.items(), key=lambda one: one[1])[:count])
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from data.index import Index, Song
     from runtime.distributed import Group
+    from training.trainer import Trainer
 
 Batch = dict[str, Any]  # arrays by name, and ``songs``: the names of the songs they come from
 
@@ -28,6 +29,7 @@ class Family:
     finish: str | None = None  # (cfg, rank, processes) -> what changes a training batch, see `training.stream.Stream`
     index: str | None = None  # (cfg) -> what `datasets` takes; None reads the file data.index
     validation: str = "training.validation:segments"  # (cfg, validation segments, recipe, group) -> what measures them
+    trainer: str = "training.trainer:Trainer"  # the loop
 
 
 FAMILIES = {
@@ -40,6 +42,13 @@ FAMILIES = {
         "training.rmvpe_data:pitch_segments",
         index="training.rmvpe_data:folder",
         validation="training.rmvpe_data:WholeSongs",
+    ),
+    "apollo": Family(
+        "training.recipes.apollo:ApolloRecipe",
+        "training.apollo_data:codec_segments",
+        index="training.apollo_data:pairs",
+        validation="training.apollo_data:WholePairs",
+        trainer="training.adversarial:AdversarialTrainer",
     ),
 }
 
@@ -97,6 +106,11 @@ def index(cfg: Any) -> Index:
 def validation(cfg: Any, valid: Any, recipe: Recipe, group: Group) -> Any:
     """What measures the validation segments of :func:`datasets`, see :class:`training.validation.Validation`."""
     return _named(_family(cfg).validation)(cfg, valid, recipe, group)
+
+
+def trainer(cfg: Any) -> type[Trainer]:
+    """The loop that trains ``cfg.network``."""
+    return _named(_family(cfg).trainer)
 
 
 def datasets(cfg: Any, index: Index) -> tuple[Any, Any]:
