@@ -2,8 +2,8 @@
 
 A pair is `OUT/NAME/original.wav` and `codec.*` (type 1), or `OUT/original/NAME.wav` and `OUT/codec/NAME.*` (type 2):
 the layouts of the Apollo-Training fork. Both have the same length, channels and sample rate, and no lag, which is
-measured on every pair. MP3 and Ogg stay as they were coded, for all common readers give them back in place; what AAC and
-Opus leave is stored decoded, as codec.wav, because readers differ in what they cut off and Opus has one sample rate only.
+measured on every pair. MP3 and Ogg stay as they were coded, for all common readers give them back in place. What AAC
+and Opus leave is stored decoded, as codec.wav: readers differ in what they cut off, and Opus has one sample rate only.
 
 What is written is noted in `OUT/.codec_pairs.jsonl`, so that a second run goes on where the first one stopped, and
 never replaces a file that this did not write.
@@ -193,8 +193,8 @@ def _make(folder: Path, sources: Sequence[Path], out: Path, report: Report, jobs
                 report.written += 1
             bar.update()
     ledger.settle()
-    report.rows = [ledger.rows[job.name] for job in wanted if job.name in ledger.rows]
-    report.lost.sort(key=lambda lost: (lost.name, lost.kind))
+    report.rows = [ledger.rows[name] for name in sorted(job.name for job in wanted) if name in ledger.rows]
+    report.lost.sort(key=lambda lost: (lost.name, lost.kind, lost.message))
 
 
 def _jobs(folder: Path, sources: Sequence[Path], out: Path, ledger: Ledger, report: Report) -> list[_Job]:

@@ -37,9 +37,10 @@ def measure_lag(x: np.ndarray, y: np.ndarray) -> Lag:
     length = min(x.shape[1], y.shape[1])
     size = min(LONGEST, max(1 << max(2 * length - 1, 1).bit_length(), 64))
     window = np.hanning(min(size, max(length, 1)) + 2)[1:-1].astype(np.float32)
+    last = length - len(window)  # whole pieces only: where one were cut off, both sounds would be alike for that
     cross = np.zeros(size // 2 + 1, np.complex128)
     powers = np.zeros((2, size // 2 + 1))
-    for start in range(0, max(length - len(window) // 2, 1), max(len(window) // 2, 1)):
+    for start in sorted({*range(0, last, max(len(window) // 2, 1)), max(last, 0)}):
         pieces = [_piece(sound[:, :length], start, window, size) for sound in (x, y)]
         cross += np.sum(pieces[1] * pieces[0].conj(), axis=0)
         powers += [np.sum(np.abs(piece) ** 2, axis=0) for piece in pieces]
