@@ -6,7 +6,6 @@ The command makes a `Job` and does it (see `scoring`), in this process or in sev
 
 from __future__ import annotations
 
-import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -16,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inference import planning
+from inference import planning, shares
 from inference.scoring import Job, read_score, work
 from inference.summary import conclude
 from runtime import config, console
 from runtime import device as devices
 from runtime.errors import UserError
 from runtime.files import require_writable, write_json
-from runtime.launch import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -158,9 +156,4 @@ def processes(asked: int, songs: int, device: str, network: str) -> int:
 
 def run(job: Job, script: str) -> int:
     """Do the job, in as many processes as it says; returns the exit status. ``script`` is the file of ``eval.py``."""
-    if job.processes == 1:
-        return work(job)
-    device = devices.select(job.device, job.plan.network, job.processes)
-    with tempfile.TemporaryDirectory(prefix="paddlestems-") as folder:
-        path = job.write(Path(folder) / "job.json")
-        return launch(job.processes, [script, "--work", str(path)], device, job.folder / "logs")
+    return shares.run(job, work, [script])

@@ -6,7 +6,6 @@ Every song leaves one JSON file, written when it is done: so an interrupted eval
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inference import shares
 from inference.planning import Plan
 from runtime import console
 from runtime import device as devices
 from runtime.errors import UserError
 from runtime.files import read_json, require_writable, sha256, write_json
-from runtime.launch import launch, rank, world_size
+from runtime.launch import rank, world_size
 
 if TYPE_CHECKING:
     from data.pitch_labels import Pitch
@@ -118,7 +118,7 @@ def evaluate(job: Job, script: Sequence[str]) -> int:
     """Do the job, say the means and write them; returns the exit status. ``script`` is the command for `work`."""
     started = time.perf_counter()
     require_writable(job.folder)
-    if status := _run(job, script):
+    if status := shares.run(job, work, script):
         return status
     results = {name: read_json(job.file(name)) for name, *_ in job.songs}
     used = {name: result for name, result in results.items() if "scores" in result}
@@ -141,15 +141,6 @@ def evaluate(job: Job, script: Sequence[str]) -> int:
     write_json(job.folder / SUMMARY, summary)
     console.log(f"means over {len(used)} songs of {summary['seconds'] / 60:.1f} min, within 50 cents: {job.folder}")
     return 1 if failed else 0
-
-
-def _run(job: Job, script: Sequence[str]) -> int:
-    if job.processes == 1:
-        return work(job)
-    device = devices.select(job.device, job.plan.network, job.processes)
-    with tempfile.TemporaryDirectory(prefix="paddlestems-") as folder:
-        path = job.write(Path(folder) / "job.json")
-        return launch(job.processes, [*script, "--work", str(path)], device, job.folder / "logs")
 
 
 def work(job: Job) -> int:

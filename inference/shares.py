@@ -1,0 +1,44 @@
+"""Work that several processes share: the command is run again in each of them, with a file that says all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from inference.planning import Plan
+from runtime import device as devices
+from runtime.launch import launch
+
+
+class Shared(Protocol):
+    """What such work has to know: the network, on what and in how many processes, and where results go."""
+
+    plan: Plan
+    device: str
+    processes: int
+    folder: Path
+
+    def write(self, path: Path) -> Path:
+        """For the other processes."""
+        ...
+
+
+Job = TypeVar("Job", bound=Shared)
+
+
+def run(job: Job, work: Callable[[Job], int], script: Sequence[str]) -> int:
+    """Do the job, here or in as many processes as it says; returns the exit status.
+
+    Args:
+        job: see `Shared`
+        work: does this process' share of it
+        script: the command that does the same with ``--work FILE``, of what ``job.write`` wrote
+    """
+    if job.processes == 1:
+        return work(job)
+    device = devices.select(job.device, job.plan.network, job.processes)
+    with tempfile.TemporaryDirectory(prefix="paddlestems-") as folder:
+        path = job.write(Path(folder) / "job.json")
+        return launch(job.processes, [*script, "--work", str(path)], device, job.folder / "logs")
