@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from dsp.audio_source import VORBIS_ORDER
+from dsp.lame_tag import settle_length
 from dsp.ogg_serial import settle_serial
 
 _PIECE = 1 << 12  # samples per channel given to libsndfile at once: its Vorbis encoder overruns the stack with many
@@ -245,10 +246,15 @@ class LameFile(AvFile):
         plain = {"fflags": "+bitexact", "id3v2_version": "0"}
         rate = bitrate if quality is None else None
         super().__init__(path, sample_rate, channels, "libmp3lame", "mp3", rate, coding, **plain)
+        self._path = path
         self._gain = np.float32(1 if quality is not None else 1 / mp3_scale(bitrate))
 
     def write(self, samples: np.ndarray) -> None:
         super().write(samples * self._gain)
+
+    def close(self) -> None:
+        super().close()
+        settle_length(self._path, self._position)
 
 
 class OpusFile(AvFile):

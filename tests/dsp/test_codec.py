@@ -43,6 +43,16 @@ def test_nothing_moves_and_nothing_is_lost_at_the_ends(tmp_path, codec, rate, ch
             assert z.shape == x.shape and measure_lag(x, z).samples == 0
 
 
+def test_mp3_comes_back_at_any_length(tmp_path):
+    """The end of the sound may lie anywhere in the last frames, also where flushing takes one frame more."""
+    x = music(0.2)
+    for rate, frame in ((44100, 1152), (22050, 576)):
+        for samples in (3 * frame + step for step in (0, 1, 20, 46, 47, 48, 300, frame - 30, frame - 1)):
+            encode(tmp_path / "a.mp3", x[:, :samples], rate, "mp3", 64000)
+            assert decode(tmp_path / "a.mp3", rate, samples).shape[1] == samples
+            assert soundfile.info(tmp_path / "a.mp3").frames == samples
+
+
 def test_lame_keeps_the_level(tmp_path):
     x = music()
     for bitrate, quality in ((64000, None), (192000, None), (320000, None), (64000, 2)):
