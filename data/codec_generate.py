@@ -126,20 +126,23 @@ def coding(settings: Settings, name: str) -> Coding:
     """How the file ``name`` is coded. Everything is drawn, used or not, so that no option changes another's luck."""
     from dsp.codec import allowed_bitrate
 
-    address = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "little")
-    rng = generator(settings.seed, CODEC, address)
-    place, quality, lowpass = rng.random(3)
-    level, corner = (int(rng.integers(low, high + 1)) for low, high in (settings.quality or (0, 9), _corners(settings)))
+    rng = generator(settings.seed, CODEC, int.from_bytes(_digest(name), "little"))
+    place, quality, level, lowpass, corner = rng.random(5)
     bitrate = settings.bitrates[int(place * len(settings.bitrates))]
     return Coding(
         allowed_bitrate(settings.codec, bitrate, settings.sample_rate, settings.channels),
-        level if settings.quality and quality < settings.quality_chance else None,
-        corner if settings.lowpass and lowpass < settings.lowpass_chance else None,
+        _within(settings.quality, level) if settings.quality and quality < settings.quality_chance else None,
+        _within(settings.lowpass, corner) if settings.lowpass and lowpass < settings.lowpass_chance else None,
     )
 
 
-def _corners(settings: Settings) -> tuple[int, int]:
-    return settings.lowpass or (1, settings.sample_rate // 2 - 1)
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8]
+
+
+def _within(bounds: tuple[int, int], share: float) -> int:
+    """A whole number of the range, both ends included; ``share`` is from 0 to 1, without 1."""
+    return bounds[0] + int(share * (bounds[1] - bounds[0] + 1))
 
 
 def generate(folder: Path, out: Path, settings: Settings, jobs: int = 1) -> Report:
@@ -181,6 +184,8 @@ def _make(folder: Path, sources: Sequence[Path], out: Path, report: Report, jobs
     todo = [job for job in wanted if not ledger.is_done(job.row)]
     require_space(out, sum(_size(job.source, report.settings) for job in todo), "the data set")
     ledger.claim([job.row for job in todo])
+    for place in {(out / file).parent for job in todo for file in job.row.files}:
+        remove_leftovers(place)
     with console.progress(len(todo), "coding", "file") as bar:
         for job, result in run_songs(partial(_write, out=out, settings=report.settings), todo, jobs):
             if isinstance(result, Failure):
@@ -241,13 +246,8 @@ def _write(job: _Job, out: Path, settings: Settings) -> Row | Lost:
     """Write one pair; what is wrong with it if there is none."""
     from dsp.codec import CODECS, decode, encode, lowpass
 
-    scratch = out / WORK / f"{hashlib.sha256(job.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
-    scratch = scratch.with_suffix(CODECS[settings.codec].suffix)
+    scratch = out / WORK / f"{_digest(job.name).hex()}{CODECS[settings.codec].suffix}"
     drawn = Coding(**job.row.coding)
-    for path in (out / file for file in job.row.files):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if job.row.files[0].startswith(f"{job.name}/"):  # a folder of this pair alone
-            remove_leftovers(path.parent)
     try:
         x = _sound(job.source, settings)
         filtered = lowpass(x, settings.sample_rate, drawn.lowpass) if drawn.lowpass else x
