@@ -132,10 +132,10 @@ def main(arguments: list[str]) -> int:
         path, model = write(experiment, options.out, options.sign)
         log(f"wrote {path}")
         if options.static:
-            from run_scripts import demucs_static
+            from run_scripts import static_program
 
             folder = options.out / f"{experiment.signature}-static"
-            error = demucs_static.write(model, folder, experiment.signature)
+            error = static_program.write(model, folder, experiment.signature)
             log(f"wrote {folder}: deviates from the network by {error:.1e} of its largest output")
     if options.bag:
         write_bag(options.out / f"{options.bag}.yaml", signatures)
