@@ -5,8 +5,6 @@ three losses, backward, Adam) on one second, because PyTorch keeps 40 MB a frame
 threads; what both sides compute is compared before anything is timed.
 """
 
-import argparse
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import weights
-from benchmarks.demucs_family import RATE, music
-from benchmarks.harness import Pair, Row, Side, compare, serve
+from benchmarks.harness import Row, Task, off_by, race, serve_results, serve_steps, take_side
+from benchmarks.sounds import RATE, music
 
-MODULE, NETWORK = "benchmarks.bsrnn", "bsrnn_vocals"
-FRAMES = {"separate": 263, "train": 88}
+NETWORK = "bsrnn_vocals"
+UNITS = {"separate": ("network, one chunk", 263), "train": ("training step", 88)}  # what it is, frames
 QUICK = {"t_timesteps": 88, "num_layers": 3}
 
 
@@ -29,7 +27,7 @@ def audio(config: Any) -> tuple[np.ndarray, np.ndarray]:
     return mixture, mixture * np.float32(0.4) * np.linspace(0, 1, config.segment, dtype=np.float32)
 
 
-def paddle_side(options: dict[str, Any], state: Path, unit: str, output: Path) -> None:
+def paddle_side(task: Task) -> None:
     from runtime import device
 
     device.activate(device.select("cpu"))
@@ -39,105 +37,47 @@ def paddle_side(options: dict[str, Any], state: Path, unit: str, output: Path) -
     from pretrained import load_reference_state
     from training.recipes.bsrnn import losses
 
-    model = models.create(NETWORK, **options)
-    load_reference_state(model, weights.read(state))
+    model = models.create(NETWORK, **task.options)
+    load_reference_state(model, weights.read(task.weights))
     mixture, target = (paddle.to_tensor(each) for each in audio(model.config))
-    if unit == "separate":
+    if task.unit == "separate":
         model.eval()
-
-        def separate() -> None:
-            with paddle.no_grad():
-                _keep(output, model(mixture)[:, 0].numpy())
-
-        serve(separate)
+        with paddle.no_grad():
+            serve_results(task.output, lambda: model(mixture)[:, 0].numpy())
         return
     model.train()
     adam = paddle.optimizer.Adam(1e-3, parameters=model.parameters())
-
-    def step() -> dict:
-        loss, _ = losses(model, mixture, target)
-        loss.backward()
-        adam.step()
-        adam.clear_grad()
-        return {"loss": float(loss)}
-
-    serve(step)
+    serve_steps(lambda: losses(model, mixture, target)[0], adam.step, adam.clear_grad)
 
 
-def torch_side(options: dict[str, Any], state: Path, unit: str, output: Path) -> None:
+def torch_side(task: Task) -> None:
     import torch
 
     from benchmarks.torch_bsrnn import TorchBSRNN, loss
     from models.bsrnn_config import BSRNN, BSRNNConfig
 
-    config = BSRNNConfig(**{**BSRNN[NETWORK], **options})
-    model = TorchBSRNN(vars(config), config.widths(), weights.read(state))
+    config = BSRNNConfig(**{**BSRNN[NETWORK], **task.options})
+    model = TorchBSRNN(vars(config), config.widths(), weights.read(task.weights))
     mixture, target = (torch.from_numpy(each) for each in audio(config))
-    if unit == "separate":
+    if task.unit == "separate":
         model.eval()
-
-        def separate() -> None:
-            with torch.inference_mode():
-                _keep(output, model(mixture)[1].numpy())
-
-        serve(separate)
+        with torch.inference_mode():
+            serve_results(task.output, lambda: model(mixture)[1].numpy())
         return
     model.train()
     adam = torch.optim.Adam(model.parameters(), 1e-3)
-
-    def step() -> dict:
-        value = loss(model, mixture, target)
-        value.backward()
-        adam.step()
-        adam.zero_grad()
-        return {"loss": value.item()}
-
-    serve(step)
-
-
-def _keep(output: Path, waveform: np.ndarray) -> None:
-    """Leaves the first result in a file."""
-    if not output.exists():
-        np.save(output, waveform)
+    serve_steps(lambda: loss(model, mixture, target), adam.step, adam.zero_grad)
 
 
 def measure(quick: bool = False) -> Iterator[Row]:
-    """A row a unit of work, with the peak memory of both processes in the note."""
+    """A row a unit of work."""
     with tempfile.TemporaryDirectory() as scratch:
-        for unit, frames in FRAMES.items():
+        for unit, (what, frames) in UNITS.items():
             options = QUICK if quick else {"t_timesteps": frames}
-            folder = Path(scratch, unit)
-            folder.mkdir()
-            yield _row(folder, options, unit, runs=3 if quick else 5)
-
-
-def _row(folder: Path, options: dict[str, Any], unit: str, runs: int) -> Row:
-    state = weights.write(NETWORK, folder / "weights.npz", **options)
-    outputs = [folder / f"{side}.npy" for side in ("paddle", "torch")]
-    order = json.dumps(options), str(state), unit
-    sides = [Side(path.stem, MODULE, path.stem, *order, str(path)) for path in outputs]
-    first = [side.work() for side in sides]
-    pair: Pair = compare(*sides, runs=runs, warmup=0 if unit == "separate" else 1)
-    if unit == "separate":
-        ours, rival = (np.load(path) for path in outputs)
-        error = float(np.abs(ours - rival).max() / np.abs(rival).max())
-        agreement = f"waveforms differ by {error:.1e} of the peak"
-    else:
-        losses = [found["loss"] for found in first]
-        agreement = f"first losses {losses[0]:.7f} and {losses[1]:.7f}"
-    what = "network, one chunk" if unit == "separate" else "training step"
-    memory = " and ".join(f"{found['peak_mib']:.0f}" for found in first)
-    note = f"{options['t_timesteps']} frames, {agreement}; peak memory {memory} MiB"
-    return Row(f"{what}, {NETWORK}", pair, note)
+            state = weights.write(NETWORK, Path(scratch, f"{unit}.npz"), **options)
+            pair, note = race(__name__, unit, state, options, off_by("waveforms"), runs=3 if quick else 5)
+            yield Row(f"{what}, {NETWORK}", pair, f"{options['t_timesteps']} frames, {note}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("side", choices=["paddle", "torch"])
-    parser.add_argument("options", type=json.loads)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("unit", choices=list(FRAMES))
-    parser.add_argument("output", type=Path)
-    given = parser.parse_args()
-    run = {"paddle": paddle_side, "torch": torch_side}[given.side]
-    run(given.options, given.weights, given.unit, given.output)
+    take_side(paddle_side, torch_side)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import weights
-from benchmarks.harness import Row, Side, compare, serve
+from benchmarks.harness import Row, Side, compare, serve_steps
 
 MODULE = "benchmarks.training_step"
 
@@ -38,15 +38,7 @@ def paddle_side(path: Path) -> None:
     load_reference_state(model, weights.read(path))
     adam = paddle.optimizer.Adam(1e-4, parameters=model.parameters())
     mixture, targets = (paddle.to_tensor(a) for a in batch())
-
-    def step() -> dict:
-        loss, _ = magnitude_loss(model(mixture), targets)
-        loss.backward()
-        adam.step()
-        adam.clear_grad()
-        return {"loss": float(loss)}
-
-    serve(step)
+    serve_steps(lambda: magnitude_loss(model(mixture), targets)[0], adam.step, adam.clear_grad)
 
 
 def torch_side(path: Path) -> None:
@@ -58,15 +50,11 @@ def torch_side(path: Path) -> None:
     adam = torch.optim.Adam([p.requires_grad_() for p in model.parameters()], 1e-4)
     mixture, targets = (torch.from_numpy(a) for a in batch())
 
-    def step() -> dict:
+    def loss() -> torch.Tensor:
         outputs = model(mixture)
-        loss = sum((outputs[:, i] - targets[:, i]).abs().mean() for i in range(targets.shape[1]))
-        loss.backward()
-        adam.step()
-        adam.zero_grad()
-        return {"loss": loss.item()}
+        return sum((outputs[:, i] - targets[:, i]).abs().mean() for i in range(targets.shape[1]))
 
-    serve(step)
+    serve_steps(loss, adam.step, adam.zero_grad)
 
 
 def measure(quick: bool = False) -> list[Row]:
