@@ -14,7 +14,7 @@ from runtime.errors import UserError
 from runtime.files import require_writable, write_json
 
 RIVALS = {
-    **{"separation": "torch", "training_step": "torch", "demucs_family": "demucs", "bsrnn": "torch"},
+    **{"separation": "torch", "training_step": "torch", "demucs_family": "demucs", "bsrnn": "torch", "rmvpe": "torch"},
     **{"feed": None, "bss_eval": "museval"},
 }
 HEADER = ["what", "ours", "rival", "ours / rival", "note"]
@@ -23,6 +23,7 @@ separation      song to stems, beside the same U-Net in PyTorch; peak memory of 
 training_step   forward, backward and Adam, beside the same in PyTorch
 demucs_family   separation and training step of htdemucs, hdemucs and demucs, beside the package demucs in PyTorch
 bsrnn           network and training step of bsrnn_vocals, beside the original's layers in PyTorch
+rmvpe           pitch of a song and training step of RMVPE, beside the original's layers in PyTorch
 feed            training segments from the cache, beside decoding them
 bss_eval        BSS Eval v4, beside museval
 
