@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from run_scripts.options import Parser, positive
+from run_scripts.options import Parser, add_loudness, positive
 from runtime import console
 from runtime.errors import UserError
 
@@ -51,11 +51,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--json", nargs="?", const="-", metavar="FILE", help="report as JSON to FILE or, bare, to stdout"
     )
     parser.add_argument("-j", "--jobs", type=positive, default=os.cpu_count() or 1, help="processes (one a CPU)")
-    loudness = parser.add_mutually_exclusive_group()
-    loudness.add_argument(
-        "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="all rows of the tables"
-    )
-    loudness.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="only errors")
+    add_loudness(parser, "all rows of the tables")
     return parser.parse(argv)
 
 

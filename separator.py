@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from inference.naming import DEFAULT_TEMPLATE, FORMATS
-from run_scripts.options import Parser, natural, positive
+from run_scripts.options import Parser, add_loudness, natural, positive
 from runtime import console
 
 
@@ -108,11 +108,7 @@ def parser() -> Parser:
     text = "calls of the network at the same time (Demucs; default: one)"
     machine.add_argument("-j", "--jobs", type=natural, default=0, metavar="N", help=text)
     machine.add_argument("--offline", action="store_true", help="never download weights")
-    loud = machine.add_mutually_exclusive_group()
-    text = "say more"
-    loud.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help=text)
-    text = "only say what is wrong"
-    loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help=text)
+    add_loudness(machine)
     return options
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from run_scripts.options import Parser, natural, positive
+from run_scripts.options import Parser, add_loudness, natural, positive
 from runtime import console
 from runtime.errors import UserError
 
@@ -62,11 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--channels", type=int, choices=(1, 2), default=2, help="of the pairs (default: 2)")
     add("--decoded", action="store_true", help="store codec.wav, the decoded sound, for mp3 and ogg, too")
     add("--seed", type=natural, default=0, metavar="N", help="another seed draws other codings (default: 0)")
-    loudness = parser.add_mutually_exclusive_group()
-    text = "name every file that cannot be used"
-    loudness.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help=text)
-    text = "only say what is wrong"
-    loudness.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help=text)
+    add_loudness(parser, "name every file that cannot be used")
 
 
 def _spelt(name: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from run_scripts.options import Parser, positive
+from run_scripts.options import Parser, add_loudness, positive
 
 EPILOG = """\
 Writes OUT/<song>_restored.wav, as long as the song and at its sample rate, and with --save_addition also
@@ -43,10 +43,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     text = "names below OUT (default: {track}_{stem}.{ext}), as of separator.py"
     add("--filename", default="{track}_{stem}.{ext}", metavar="FORMAT", help=text)
     add("--format", metavar="NAME", help="of the files, as of separator.py (default: wav16)")
-    loud = parser.add_mutually_exclusive_group()
-    loud.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="say more")
-    quiet = "only say what is wrong"
-    loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help=quiet)
+    add_loudness(parser)
     return parser.parse(arguments)
 
 

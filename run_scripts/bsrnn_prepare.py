@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from run_scripts.options import Parser, positive
+from run_scripts.options import Parser, add_loudness, positive
 from runtime import console
 from runtime.errors import UserError
 
@@ -38,11 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "sources to listen for (default: vocals)"
     add("-t", "--targets", "--target", nargs="+", default=["vocals"], metavar="TARGET", help=text)
     add("-j", "--jobs", type=positive, metavar="N", help="processes (default: one a CPU)")
-    loudness = parser.add_mutually_exclusive_group()
-    text = "say more"
-    loudness.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help=text)
-    text = "only say what is wrong"
-    loudness.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help=text)
+    add_loudness(parser)
 
 
 def prepare(options: argparse.Namespace) -> int:

@@ -52,18 +52,20 @@ def add_common(parser: argparse.ArgumentParser, config: str | None = None) -> No
     """
     parser.add_argument("--device", metavar="NAME", help="auto (default) | cpu | gpu | sdaa, or one card: sdaa:1")
     parser.add_argument("--dataset", metavar="FOLDER", help="folder of the songs (default: dataset)")
-    loudness = parser.add_mutually_exclusive_group()
-    loudness.add_argument(
-        "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="say more"
-    )
-    loudness.add_argument(
-        "-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="only say what is wrong"
-    )
+    add_loudness(parser)
     if config is not None:
         text = f"configuration: a name below configs/ or a YAML file (default: {config})"
         parser.add_argument("-c", "--config", metavar="NAME", default=config, help=text)
         text = "change a value of the configuration, for example train.lr=3e-4"
         parser.add_argument("overrides", metavar="key=value", nargs="*", help=text)
+
+
+def add_loudness(parser: argparse._ActionsContainer, more: str = "say more") -> None:
+    """Add ``-v`` and ``-q``, which arrive as ``verbosity`` (-1, 0, 1) and take effect in `Parser.parse`."""
+    loudness = parser.add_mutually_exclusive_group()
+    store = {"dest": "verbosity", "action": "store_const"}
+    loudness.add_argument("-v", "--verbose", const=1, default=0, help=more, **store)
+    loudness.add_argument("-q", "--quiet", const=-1, help="only say what is wrong", **store)
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from run_scripts.options import Parser, positive
+from run_scripts.options import Parser, add_loudness, positive
 from runtime.errors import UserError
 
 EPILOG = """\
@@ -48,10 +48,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--plot", nargs="?", const=True, metavar="FILE", help=text)
     text = "also write the notes as MIDI (default: beside the result, .mid)"
     add("--midi", nargs="?", const=True, metavar="FILE", help=text)
-    loud = parser.add_mutually_exclusive_group()
-    loud.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="say more")
-    quiet = "only say what is wrong"
-    loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help=quiet)
+    add_loudness(parser)
     return parser.parse(arguments)
 
 

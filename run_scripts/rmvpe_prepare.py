@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from run_scripts.options import Parser, natural, positive
+from run_scripts.options import Parser, add_loudness, natural, positive
 from runtime import console
 from runtime.errors import UserError
 
@@ -59,11 +59,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     singers.add_argument("--test_fraction", "--test-fraction", type=_fraction, default=0.1, metavar="F", help=text)
     add("--seed", type=natural, default=0, help="another seed draws other singers (0)")
     add("-j", "--jobs", type=positive, default=os.cpu_count() or 1, help="processes (one a CPU)")
-    loudness = parser.add_mutually_exclusive_group()
-    text = "name every file that cannot be used"
-    loudness.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help=text)
-    text = "only say what is wrong"
-    loudness.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help=text)
+    add_loudness(parser, "name every file that cannot be used")
     options = parser.parse(arguments)
     if options.input and (options.download or options.url):
         parser.error("-i and a download exclude each other")
