@@ -18,6 +18,7 @@ from runtime.errors import UserError
 from runtime.nearest import nearest
 
 DEFAULT_NAME = "spleeter_2stems"
+_APOLLO_RUNS = ("exps", "model")  # of the fork's configuration, and of our own
 _EXPERIMENTS = "xps"  # folder of Demucs' experiments, which are named by their signatures alone
 
 
@@ -113,9 +114,12 @@ def _network(name: str) -> str:
 
 def _own(network: str) -> Path:
     """The weights of a network that nobody names: the saved file, else the run that was trained last."""
-    saved, find = (bsrnn.place(network), bsrnn.find) if network in BSRNN else (apollo.SAVED, apollo.find)
-    run = None if saved.is_file() else newest_run(network=network)
-    return run or find(network)
+    if network in BSRNN:
+        saved, find, roots = bsrnn.place(network), bsrnn.find, ("model",)
+    else:
+        saved, find, roots = apollo.SAVED, apollo.find, _APOLLO_RUNS
+    runs = (newest_run(root, network) for root in roots) if not saved.is_file() else ()
+    return next((run for run in runs if run), None) or find(network)
 
 
 def _of_targets(name: str, weights: str | Path | None, offline: bool) -> Plan:

@@ -1,5 +1,6 @@
 """Restoration with Apollo as people run it: separator.py and the mode infer."""
 
+import shutil
 from collections import OrderedDict
 
 import numpy as np
@@ -75,6 +76,17 @@ def test_all_forms_of_weights_and_settings(here, tmp_path):
     trained = restored(tmp_path)  # the run below model/
     assert np.abs(trained - first).max() > 1e-3
     np.testing.assert_array_equal(restored(tmp_path, "-m", "model/tiny/0a1b2c3d", "-c", "config.yml"), trained)
+
+
+def test_the_runs_of_the_forks_configuration_come_first(here, tmp_path):
+    ours = restored(tmp_path)
+    arrays = {name: value.numpy() * 2 for name, value in models.create("apollo", **OPTIONS).state_dict().items()}
+    facts = {"step": 1, "network": "apollo", "config": {"network": "apollo", "model": OPTIONS}, "saved_at": 1.0}
+    run = here / "exps" / "apollo" / "0a1b2c3e"
+    checkpoint.save(run / "best", {"model": arrays}, facts)
+    theirs = restored(tmp_path)
+    shutil.rmtree(here / "exps")
+    assert np.abs(theirs - ours).max() > 1e-3
 
 
 def test_weights_that_were_saved_come_before_runs(here, tmp_path, monkeypatch):
