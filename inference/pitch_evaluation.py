@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(shares.Shared):
     """All that a process needs to know.
 
     Attributes:
@@ -73,21 +73,10 @@ class Job:
     listen: str = MIX
     restart: bool = False
 
-    def write(self, path: Path) -> Path:
-        """For the other processes."""
-        write_json(path, asdict(self))
-        return path
-
     @classmethod
-    def read(cls, path: str | Path) -> Job:
-        """What `write` wrote."""
-        facts = dict(read_json(path))
-        own = {
-            "plan": Plan.restore(facts["plan"]),
-            "folder": Path(facts["folder"]),
-            "labels": Labels(**facts["labels"]),
-        }
-        return cls(**{**facts, **own, "songs": tuple(map(tuple, facts["songs"]))})
+    def fields_of(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """See `shares.Shared`."""
+        return {"labels": Labels(**facts["labels"]), "songs": tuple(map(tuple, facts["songs"]))}
 
     def file(self, name: str) -> Path:
         """Where the scores of a song are kept."""

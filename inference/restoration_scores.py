@@ -33,7 +33,7 @@ _FORMAT = 1  # raise it when scores written before must not be used any more
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(shares.Shared):
     """All that a process needs to know.
 
     Attributes:
@@ -58,18 +58,10 @@ class Job:
     save: bool = False
     restart: bool = False
 
-    def write(self, path: Path) -> Path:
-        """For the other processes."""
-        write_json(path, asdict(self))
-        return path
-
     @classmethod
-    def read(cls, path: str | Path) -> Job:
-        """What `write` wrote."""
-        facts = dict(read_json(path))
-        own = {"plan": Plan.restore(facts["plan"]), "folder": Path(facts["folder"])}
-        songs = tuple(map(tuple, facts["songs"]))
-        return cls(**{**facts, **own, "songs": songs, "metrics": tuple(facts["metrics"])})
+    def fields_of(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """See `shares.Shared`."""
+        return {"songs": tuple(map(tuple, facts["songs"])), "metrics": tuple(facts["metrics"])}
 
     def file(self, name: str) -> Path:
         """Where the scores of a song are kept."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference import planning
+from inference.shares import Shared
 from metrics.report import COLUMNS, Frames, SongScore
 from metrics.sdr import nsdr
 from runtime import console
@@ -35,7 +36,7 @@ _LONGEST_NAME = 200  # bytes of a song's name; file systems take 255 with all th
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Shared):
     """All that a process needs to know.
 
     Attributes:
@@ -64,17 +65,10 @@ class Job:
     hop: float = 1.0
     restart: bool = False
 
-    def write(self, path: Path) -> Path:
-        """For the other processes."""
-        write_json(path, asdict(self))
-        return path
-
     @classmethod
-    def read(cls, path: str | Path) -> Job:
-        """What `write` wrote."""
-        facts = dict(read_json(path))
-        plan = planning.Plan.restore(facts["plan"])
-        return cls(**{**facts, "plan": plan, "songs": tuple(facts["songs"]), "folder": Path(facts["folder"])})
+    def fields_of(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Shared`."""
+        return {"songs": tuple(facts["songs"])}
 
     def file(self, song: Song) -> Path:
         """Where the scores of a song are kept; a name that is too long for a file is cut and told apart by its hash."""

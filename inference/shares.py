@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 from inference.planning import Plan
 from runtime import device as devices
+from runtime.files import read_json, write_json
 from runtime.launch import launch
 
 
-class Shared(Protocol):
-    """What such work has to know: the network, on what and in how many processes, and where results go."""
+class Shared:
+    """What such work has to know: the network, on what and in how many processes, and where results go.
+
+    A base for data classes with these fields and more; their values go through JSON.
+    """
 
     plan: Plan
     device: str
@@ -22,7 +27,20 @@ class Shared(Protocol):
 
     def write(self, path: Path) -> Path:
         """For the other processes."""
-        ...
+        write_json(path, asdict(self))
+        return path
+
+    @classmethod
+    def read(cls: type[Job], path: str | Path) -> Job:
+        """What `write` wrote."""
+        facts = dict(read_json(path))
+        own = {"plan": Plan.restore(facts["plan"]), "folder": Path(facts["folder"])}
+        return cls(**{**facts, **own, **cls.fields_of(facts)})
+
+    @classmethod
+    def fields_of(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the other fields that JSON changes, as they were."""
+        raise NotImplementedError
 
 
 Job = TypeVar("Job", bound=Shared)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from run_scripts.options import Parser
+from run_scripts.options import Parser, add_loudness
 from runtime.console import log
 
 EPILOG = """\
@@ -43,6 +43,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("-d", "--description", "--discription", dest="description", default="", metavar="TEXT", help=text)
     add("--static", action="store_true", help="also write a program of Paddle Inference")
     add("--segments", type=float, metavar="S", help="seconds of its input (default: the network's, 10)")
+    add_loudness(parser)
     return parser.parse(arguments)
 
 

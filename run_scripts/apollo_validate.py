@@ -52,6 +52,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     text = "folder of the results (default: evaluation/<network>)"
     add("-o", "--output", type=Path, metavar="OUT", help=text)
     shared.add_processes(parser)
+    shared.add_loudness(parser)
     add("--restart", action="store_true", help="score every song again")
     add("--work", metavar="JOB", help=argparse.SUPPRESS)  # how the processes of -npn are called
     options = parser.parse(arguments)
