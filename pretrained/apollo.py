@@ -13,11 +13,13 @@ from typing import Any
 from models import registry
 from models.apollo_config import APOLLO, ApolloConfig
 from pretrained import lightning, tf_checkpoint, torch_pickle
+from runtime import checkpoint
 from runtime.errors import UserError
 
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 SAVED = Path("saved_models/apollo/pytorch_model.bin")  # where weights are looked for that nobody names
 ADDRESS = "https://huggingface.co/JusperLee/Apollo/resolve/main/pytorch_model.bin"
+_DISCRIMINATOR = "discriminator"  # what trainings call it, here and there
 _FIRST = "BN.0.1.weight"  # a tensor that every such network has
 _KEYS = ("sr", "win", "feature_dim", "layer")
 _RATES = (44100, 48000, 32000, 24000, 22050, 16000, 11025, 8000)  # Hz, at which the bands may be those of 20 ms
@@ -75,6 +77,28 @@ def options_of(path: str | Path) -> dict[str, Any]:
     if _FIRST not in shapes:
         raise UserError(f"{path} holds no weights of an Apollo")
     return _options(file, shapes, own)
+
+
+def discriminator_state(path: str | Path) -> dict[str, Any] | None:
+    """The tensors of the discriminator that a network was trained against, where they were kept with it.
+
+    Args:
+        path: a checkpoint folder of a training here, or a checkpoint of the training fork
+    """
+    place, _ = lightning.split(path)
+    if place.is_dir():
+        kept = (place / f"{_DISCRIMINATOR}.safetensors").is_file()
+        return checkpoint.load(place, [_DISCRIMINATOR])[0][_DISCRIMINATOR] if kept else None
+    if place.suffix not in SUFFIXES or not place.is_file() or tf_checkpoint.is_checkpoint(place):
+        return None
+    return torch_pickle.load(place, _judge, foreign=True) or None
+
+
+def _judge(content: Any) -> dict[str, Any]:
+    """The discriminator's tensors in a file."""
+    state = content.get("state_dict") if isinstance(content, Mapping) else None
+    state, prefix = state if isinstance(state, Mapping) else {}, f"{_DISCRIMINATOR}."
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _look(content: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 import paddle
@@ -19,8 +20,8 @@ from training.trainer import Trainer
 class AdversarialRecipe(Recipe, Protocol):
     """How a network and the discriminator it is trained against are trained."""
 
-    def opponent(self) -> Opponent:
-        """The discriminator with its initial weights, and its optimiser."""
+    def opponent(self, source: Path | None) -> Opponent:
+        """The discriminator, with the weights in ``source`` if it has some, and its optimiser."""
 
     def output(self, model: paddle.nn.Layer, batch: Batch) -> paddle.Tensor:
         """What the network makes of a batch."""
@@ -44,9 +45,11 @@ class AdversarialTrainer(Trainer):
     recipe: AdversarialRecipe
 
     @staticmethod
-    def begin(cfg: Any, recipe: AdversarialRecipe, model: paddle.nn.Layer, device: Device) -> State:
+    def begin(
+        cfg: Any, recipe: AdversarialRecipe, model: paddle.nn.Layer, device: Device, source: Path | None = None
+    ) -> State:
         state = Trainer.begin(cfg, recipe, model, device)
-        state.opponent = recipe.opponent()
+        state.opponent = recipe.opponent(source)
         return state
 
     def __post_init__(self) -> None:
@@ -55,6 +58,10 @@ class AdversarialTrainer(Trainer):
         if self.state.opponent is None:
             raise ValueError("there is nothing to train against")
         self.opponent = self.state.opponent
+
+    def _set_rate(self, epoch: int) -> float:
+        self.opponent.optimizer.set_lr(learning_rate(self.cfg.train.discriminator, self.state.step, epoch))
+        return super()._set_rate(epoch)
 
     def _gradients(self, batches: list[Batch]) -> tuple[list[dict[str, float]], float]:
         """Updates the discriminator, and leaves the network's gradient as a trainer does.
@@ -86,10 +93,9 @@ class AdversarialTrainer(Trainer):
 
     def _update_opponent(self) -> float:
         """The norm of its gradient; if that is not finite, which all processes see alike, nothing is updated."""
-        opponent, train = self.opponent, self.cfg.train.discriminator
-        norm = self._limited(opponent.model, train.clip)
+        opponent = self.opponent
+        norm = self._limited(opponent.model, self.cfg.train.discriminator.clip)
         if norm < float("inf"):
-            opponent.optimizer.set_lr(learning_rate(train, self.state.step, self.state.epoch))
             opponent.optimizer.step()
         opponent.optimizer.clear_grad()
         return norm

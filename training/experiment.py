@@ -124,13 +124,14 @@ def begin(
     paddle.seed(train.seed)
     model = recipe.build_model()
     origin = f"from scratch, seed {train.seed}"
-    if last is None and (source := prepare.initial_weights(cfg, offline=True)):
+    source = prepare.initial_weights(cfg, offline=True) if last is None else None
+    if source is not None:
         try:
             weights = pretrained.load_weights(model, source)
         except UserError as failure:
             raise UserError(f"{failure}; {prepare.FROM_SCRATCH}") from failure
         origin = f"{weights.path} ({weights.kind}, {weights.hash})"
-    state = recipes.trainer(cfg).begin(cfg, recipe, model, device)
+    state = recipes.trainer(cfg).begin(cfg, recipe, model, device, source)
     if last is not None:
         groups, saved = checkpoint.load(last, network=identity["network"])
         if saved.get("data") != identity["data"]:

@@ -64,8 +64,8 @@ class Trainer:
     stopping: int | None = None
 
     @staticmethod
-    def begin(cfg: Any, recipe: Recipe, model: paddle.nn.Layer, device: Device) -> State:
-        """Step 0 of training ``model``."""
+    def begin(cfg: Any, recipe: Recipe, model: paddle.nn.Layer, device: Device, source: Path | None = None) -> State:
+        """Step 0 of training ``model``, whose weights come from ``source``, or from scratch."""
         return State.begin(cfg, model, recipe.optimizer(model), device)
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class Trainer:
         waited = time.perf_counter() - began
 
         paddle.seed(step_seed(train.seed, state.step, self.group.rank))  # dropout
-        self.optimizer.set_lr(rate := learning_rate(train, state.step, epoch))
+        rate = self._set_rate(epoch)
         results, norm = self._gradients(batches)
 
         losses, finite = self._agree(results, norm)
@@ -98,6 +98,11 @@ class Trainer:
             state.average("epoch")
         state.finish_step(self._recorded(losses, norm) if finite else None, time.perf_counter() - began)
         self.journal.step(state, losses, rate, norm, (waited, time.perf_counter() - began))
+
+    def _set_rate(self, epoch: int) -> float:
+        """Gives the optimiser the learning rate of this step, which belongs to ``epoch``."""
+        self.optimizer.set_lr(rate := learning_rate(self.cfg.train, self.state.step, epoch))
+        return rate
 
     def _gradients(self, batches: list[dict[str, Any]]) -> tuple[list[dict[str, float]], float]:
         """Leaves the limited gradient of the mean loss with the weights: each batch's losses, and the norm before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import paddle
 import models
 from models.apollo_config import DiscriminatorConfig
 from models.apollo_discriminator import MultiFrequencyDiscriminator
+from pretrained import load_reference_state
+from pretrained.apollo import discriminator_state
 from runtime.errors import UserError
 from training import apollo_losses as losses
 from training.optimizers import adamw
@@ -55,10 +58,12 @@ class ApolloRecipe:
         """AdamW of the generator."""
         return adamw(self.cfg.train, model)
 
-    def opponent(self) -> Opponent:
-        """The discriminator and its AdamW."""
+    def opponent(self, source: Path | None = None) -> Opponent:
+        """The discriminator, with the weights in ``source`` if it has some, and its AdamW."""
         options = plain(self.cfg.discriminator)
         discriminator = MultiFrequencyDiscriminator(DiscriminatorConfig(**options, nch=self.cfg.model.channels))
+        if source is not None and (weights := discriminator_state(source)):
+            load_reference_state(discriminator, weights)
         return Opponent(discriminator, adamw(self.cfg.train.discriminator, discriminator))
 
     def output(self, model: paddle.nn.Layer, batch: Batch) -> paddle.Tensor:
@@ -79,7 +84,7 @@ class ApolloRecipe:
         verdicts, fake = discriminator(output)
         with paddle.no_grad():
             _, real = discriminator(original)
-        return losses.generator_loss(verdicts, fake, real, output, original)
+        return losses.generator_loss(verdicts, fake, real, output, original, self.cfg.train.feature_epsilon)
 
     def validate(self, model: paddle.nn.Layer, batch: Batch) -> dict[str, np.ndarray]:
         """The :attr:`scores` of every example, dB, float64 ``[B]``."""
