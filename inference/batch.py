@@ -146,7 +146,7 @@ def _plan(options: Namespace) -> planning.Plan:
         name = planning.newest_run() or planning.DEFAULT_NAME
         why = "trained last" if isinstance(name, Path) else "published; nothing was trained below model/"
         console.log(f"network: {name} ({why})")
-    return planning.plan(name, options.weights, options.offline, options.repo)
+    return planning.separating(name, options.weights, options.offline, options.repo)
 
 
 def file_format(options: Namespace) -> tuple[str, str | None]:

@@ -132,8 +132,8 @@ def _plan(options: Namespace, cfg: DictConfig) -> planning.Plan:
     if name is None and options.weights is None and options.repo is None:
         from runtime import checkpoint
 
-        return planning.plan(checkpoint.newest(cfg.model_dir, wanted))
-    plan = planning.plan(name or wanted, options.weights, options.offline, options.repo)
+        return planning.separating(checkpoint.newest(cfg.model_dir, wanted))
+    plan = planning.separating(name or wanted, options.weights, options.offline, options.repo)
     if options.config and not plan.model:  # foreign weights do not say how their network is built
         from omegaconf import OmegaConf
 

@@ -97,8 +97,27 @@ def plan(
             raise UserError(f"{weights} holds weights of {found.network}, not of {network}")
         return found
     network = network or DEFAULT_NAME
-    path = Path(weights) if weights is not None else pretrained.resolve(network, offline=offline)
-    return Plan(network, path, label=network)
+    if weights is not None:
+        return Plan(network, Path(weights), label=network)
+    _check_separates(network, registry.describe(network))  # before anything is downloaded
+    return Plan(network, pretrained.resolve(network, offline=offline), label=network)
+
+
+def separating(
+    name: str | Path | None, weights: str | Path | None = None, offline: bool = False, repo: str | Path | None = None
+) -> Plan:
+    """`plan` of a network that separates or restores songs; UserError for one that follows their pitch."""
+    found = plan(name, weights, offline, repo)
+    _check_separates(found.label, found.description)
+    return found
+
+
+def _check_separates(name: str, facts: Description) -> None:
+    if facts.eats == "mel":
+        raise UserError(
+            f"{name} follows the pitch of a voice and separates nothing: it is for `run_scripts/run_rmvpe.py -m infer` "
+            "and `-m evaluate`, and for `separator.py --pitch`"
+        )
 
 
 def _network(name: str) -> str:

@@ -15,7 +15,7 @@ from inference import methods
 from inference.apply import networks
 from inference.options import Options
 from inference.planning import DEFAULT_NAME, Plan
-from inference.planning import plan as make_plan
+from inference.planning import separating as make_plan
 from inference.progress import Cancel, Progress, Watch
 from inference.spool import SpooledFifo
 from inference.streams import ChannelGroups, Resampled, Stream, channel_groups

@@ -51,7 +51,8 @@ def add_common(parser: argparse.ArgumentParser, config: str | None = None) -> No
     They arrive as ``device``, ``dataset`` (``None`` if not given), ``verbosity`` (-1, 0, 1), ``config``, ``overrides``.
     """
     parser.add_argument("--device", metavar="NAME", help="auto (default) | cpu | gpu | sdaa, or one card: sdaa:1")
-    parser.add_argument("--dataset", metavar="FOLDER", help="folder of the songs (default: dataset)")
+    usual = "dataset" if config is None else "the configuration's"
+    parser.add_argument("--dataset", metavar="FOLDER", help=f"folder of the songs (default: {usual})")
     add_loudness(parser)
     if config is not None:
         text = f"configuration: a name below configs/ or a YAML file (default: {config})"

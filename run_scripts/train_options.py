@@ -32,7 +32,7 @@ def add_training(parser: argparse.ArgumentParser, default: str, load: str) -> No
     key("-amp", dest="train.amp", action="store_const", const=True, help="mixed precision, on cards only")
     key("--steps", dest="train.steps", type=shared.positive, metavar="N", help="train until so many updates are done")
     key("--epochs", dest="train.epochs", type=shared.positive, metavar="N", help="… passes over the data instead")
-    key("--model-dir", dest="model_dir", metavar="FOLDER", help="where runs are kept (default: model)")
+    key("--model-dir", dest="model_dir", metavar="FOLDER", help="where runs are kept (default: the configuration's)")
     key("--restart", action="store_true", help="begin anew; what the run has done so far is set aside, not removed")
     key("--offline", action="store_true", help="never download weights")
 

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from inference import Separator
-from inference.planning import newest_run, plan
+from inference.planning import newest_run, plan, separating
 from runtime import checkpoint
 from runtime.errors import UserError
 
@@ -66,3 +66,11 @@ def test_newest_run(run, tmp_path):
     assert newest_run(tmp_path / "nothing") is None
     os.makedirs(tmp_path / "model" / "pretrained" / "2stems")
     assert newest_run(tmp_path / "model") == run / "checkpoints" / "step-00000007"
+
+
+def test_pitch_networks_are_refused_before_anything_is_fetched(tmp_path):
+    folder = tmp_path / "runs" / "small" / "0123abcd"
+    checkpoint.save(folder / "checkpoints", {"model": {}}, {"step": 1, "network": "rmvpe", "config": {}})
+    for name in ("rmvpe", folder):
+        with pytest.raises(UserError, match="follows the pitch of a voice and separates nothing"):
+            separating(name, offline=True)
