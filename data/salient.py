@@ -93,6 +93,7 @@ class SalientSegments:
 
     Attributes:
         songs: those that the list has stretches of
+        stretches: of the list, in its order
     """
 
     def __init__(
@@ -113,9 +114,9 @@ class SalientSegments:
         self._spec = tracks[0].spec
         if target not in self._spec.stems:
             raise UserError(f"train_dataset.target={target}: choose one of {', '.join(self._spec.stems)}")
-        self._stretches = read_list(self.path)
+        self.stretches = read_list(self.path)
         self._check()
-        named = {stretch.song for stretch in self._stretches}
+        named = {stretch.song for stretch in self.stretches}
         self.songs: list[Song] = [track.song for name, track in self._tracks.items() if name in named]
         self._others = [stem for stem in self._spec.stems if remix.mix_tgt_too or stem != target]
         self._peaks: dict[Stretch, np.float32] = {}
@@ -135,7 +136,7 @@ class SalientSegments:
     def summary(self) -> str:
         """One line: how many songs, stretches and pieces there are, and how long a piece is."""
         pieces = f"{len(self)} pieces of {self.samples / self._spec.sample_rate:.3g} s{' an epoch' * self.training}"
-        return f"{len(self.songs)} songs, {len(self._stretches)} stretches with {self.target}, {pieces}"
+        return f"{len(self.songs)} songs, {len(self.stretches)} stretches with {self.target}, {pieces}"
 
     def item(self, epoch: int, index: int) -> dict[str, Any]:
         """``mixture`` and ``target``, float32 ``[C, N]``, and ``song``, the name of the song."""
@@ -159,7 +160,7 @@ class SalientSegments:
 
     def _check(self) -> None:
         """Whether the list is one of these songs, and its stretches are long enough."""
-        if not self._stretches:
+        if not self.stretches:
             raise UserError(f"{self.path}: lists nothing: no song has a stretch with {self.target}")
         rate = rate_of(self.path)
         if rate not in (None, self._spec.sample_rate):
@@ -167,7 +168,7 @@ class SalientSegments:
                 f"{self.path}: counts samples at {rate} Hz, but they are read at {self._spec.sample_rate} Hz; give "
                 "this configuration a folder of its own (train_dataset.txt_dir), where its lists are made"
             )
-        for stretch in self._stretches:
+        for stretch in self.stretches:
             track = self._tracks.get(stretch.song)
             if track is None:
                 raise UserError(
@@ -189,10 +190,10 @@ class SalientSegments:
     def _cut(self, step: int) -> list[tuple[Stretch, int]]:
         """Stretches, and where in them a piece begins; for training that is drawn later."""
         if self.training:
-            return [(stretch, 0) for stretch in self._stretches]
+            return [(stretch, 0) for stretch in self.stretches]
         return [
             (stretch, first)
-            for stretch in self._stretches
+            for stretch in self.stretches
             for first in range(0, stretch.stop - stretch.start - self.samples + 1, step)
         ]
 
@@ -229,7 +230,7 @@ class SalientSegments:
         """A training pair. Everything is drawn, used or not, so that one option does not change another's luck."""
         position, silent, mixed = rng.random(3)
         sources = rng.permutation(len(self._others))[: rng.integers(1, len(self._others) + 1)] if self._others else []
-        origins = rng.integers(len(self._stretches), size=len(self._others))
+        origins = rng.integers(len(self.stretches), size=len(self._others))
         share = 0.0 if self.remix.first_chunk else position
         self._read(stretch, _first(stretch, self.samples, share), out)
         if silent < self.remix.silent_prob:
@@ -238,7 +239,7 @@ class SalientSegments:
         if mixed < self.remix.mix_prob and self._others:
             out["mixture"][...] = out["target"]
             for source in sources:
-                self._add(self._others[source], self._stretches[origins[source]], share, out)
+                self._add(self._others[source], self.stretches[origins[source]], share, out)
 
     def _add(self, name: str, stretch: Stretch, share: float, out: Mapping[str, np.ndarray]) -> None:
         """Add a source of another song at its own level."""

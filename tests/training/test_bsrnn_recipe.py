@@ -1,6 +1,7 @@
 """BandSplitRNN in the training loop: its loss, its scores, its steps, and runs that are stopped and resumed."""
 
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import paddle
@@ -151,6 +152,17 @@ def test_a_run_in_two_parts_equals_one(configure):
     assert_equal(outcome(parts[1], "best"), outcome(whole, "best"))
     history = outcome(whole)[1]["history"]
     assert history and {"loss", "real", "imag", "wave", "usdr", "csdr"} == history[0]["valid"].keys()
+
+
+def test_a_run_goes_on_with_its_own_list_only(configure, songs, tmp_path):
+    lists = tmp_path / "lists"
+    copytree(Path(config.load("bsrnn/tiny", songs).train_dataset.txt_dir), lists)
+    first, longer = (configure(f"train_dataset.txt_dir={lists}", f"train.steps={steps}") for steps in (1, 2))
+    assert train(first) == 0
+    path = lists / "vocals_train.txt"
+    path.write_text("".join(reversed(path.read_text("utf-8").splitlines(keepends=True))), "utf-8")
+    with pytest.raises(UserError, match="was trained on other songs"):
+        train(longer)
 
 
 def test_it_learns(configure):
