@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 import yaml
 
-from run_scripts import run_bsrnn, run_rmvpe
+from run_scripts import run_apollo, run_bsrnn, run_rmvpe
 from run_scripts.train_options import configuration
 from runtime import console
 from runtime.errors import UserError
@@ -61,6 +61,11 @@ RMVPE = "run_scripts/run_rmvpe.py"
 MODULES |= {(RMVPE, "-m", mode): (f"run_scripts.rmvpe_{mode}", 3) for mode in ("prepare", "infer", "evaluate")}
 MODULES[RMVPE, "-m", "train"] = ("run_scripts.run_rmvpe", 3)
 MODULES["run_scripts/run_rmvpe_demo.py",] = ("run_scripts.run_rmvpe_demo", 1)
+APOLLO = "run_scripts/run_apollo.py"
+MODULES |= {
+    (APOLLO, "-m", mode): (f"run_scripts.apollo_{mode}", 3) for mode in ("generate", "infer", "validate", "export")
+}
+MODULES[APOLLO, "-m", "train"] = ("run_scripts.run_apollo", 3)
 MODULES["run_scripts/automix.py",] = ("data.automix", 1)
 MODULES["run_scripts/run_demucs_demo.py",] = ("run_scripts.run_demucs_demo", 1)
 MODULES["-m", "runtime.doctor"] = MODULES["-m", "runtime.doctor", "audit"] = ("runtime.doctor", 2)
@@ -108,7 +113,7 @@ def python_commands(page: Path) -> list[list[str]]:
 def program(call: list[str]) -> tuple[str, ...]:
     """The part of a call that names the program: a script, or ``-m`` and a module with its subcommand."""
     if call[0] != "-m":
-        return tuple(call[: {DEMUCS: 2, BSRNN: 3, RMVPE: 3}.get(call[0], 1)])
+        return tuple(call[: {DEMUCS: 2, BSRNN: 3, RMVPE: 3, APOLLO: 3}.get(call[0], 1)])
     return ("-m", *call[1:3]) if call[1] == "pretrained" or "audit" in call[2:3] else ("-m", call[1])
 
 
@@ -287,6 +292,20 @@ def test_rmvpe_commands_name_configurations_and_keys_that_exist(page):
 
 
 @each_page
+def test_apollo_commands_name_configurations_and_keys_that_exist(page, monkeypatch):
+    monkeypatch.chdir(ROOT)  # a configuration with the original's keys is named by its path
+    wrong = []
+    for call in python_commands(page):
+        if call[:3] != [APOLLO, "-m", "train"]:
+            continue
+        try:
+            run_apollo.settled(run_apollo.parse(call[3:]))
+        except UserError as error:
+            wrong.append(f"{' '.join(call)}: {error}")
+    assert not wrong
+
+
+@each_page
 def test_demucs_keys_in_the_text_exist(page):
     groups = r"(?:dset|test|optim|augment|ema|svd|quant|misc|slurm|demucs|hdemucs|htdemucs)"
     named = set(re.findall(rf"`({groups}\.[a-z_.0-9]+[a-z0-9])(?:=[^`]*)?`", prose(page)))
@@ -302,10 +321,12 @@ def test_make_targets_exist(page):
 
 @each_page
 def test_keys_in_the_text_exist(page):
-    groups = r"(?:model|separation|data|train|train_dataset|augmentations|sad)"
+    groups = r"(?:model|discriminator|separation|data|train|train_dataset|augmentations|sad)"
     named = set(re.findall(rf"`({groups}\.[a-z_.]+[a-z])(?:=[^`]*)?`", prose(page)))
+    ours = keys().union(*(keys(f"{family}/base.yaml") for family in ("bsrnn", "rmvpe", "apollo")))
     foreign = {"model.index", "model.pt", "train.log"}  # files
-    assert not named - keys() - keys("bsrnn/base.yaml") - keys("rmvpe/base.yaml") - foreign
+    foreign |= {"discriminator.nch"}  # a key of an original
+    assert not named - ours - foreign
 
 
 @each_page
