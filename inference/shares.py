@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from runtime.files import read_json, write_json
 from runtime.launch import launch
 
 
-class Shared:
+class Shared(ABC):
     """What such work has to know: the network, on what and in how many processes, and where results go.
 
     A base for data classes with these fields and more; their values go through JSON.
@@ -38,9 +39,9 @@ class Shared:
         return cls(**{**facts, **own, **cls.fields_of(facts)})
 
     @classmethod
+    @abstractmethod
     def fields_of(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the other fields that JSON changes, as they were."""
-        raise NotImplementedError
 
 
 Job = TypeVar("Job", bound=Shared)

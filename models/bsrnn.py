@@ -47,11 +47,6 @@ class BandSplitRNN(nn.Layer):
         if config.bottleneck_layer == "att":
             self.bandsequence.initialise_(config.seed, "bandsequence")
 
-    @classmethod
-    def from_config(cls, config: BSRNNConfig, name: str = "bsrnn_vocals") -> "BandSplitRNN":
-        """Builds from checked options, under a registry name."""
-        return cls(config, name)
-
     def valid_length(self, length: int) -> int:
         """The number of samples nearest to ``length`` that the network takes as they are."""
         return length if self.config.t_timesteps is None else self.config.segment

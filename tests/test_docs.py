@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -265,44 +266,36 @@ def test_demucs_commands_name_keys_files_and_grids_that_exist(page):
     assert not wrong
 
 
-@each_page
-def test_bsrnn_commands_name_configurations_and_keys_that_exist(page):
+def refused(page: Path, script: str, modes: tuple[str, ...], settle: Callable[[list[str]], object]) -> list[str]:
+    """The commands of a page that train with a script and that ``settle`` (of ``MODE`` and what follows) refuses."""
     wrong = []
     for call in python_commands(page):
-        if call[:1] != [BSRNN] or call[2] not in BSRNN_TRAINING:
+        if call[:2] != [script, "-m"] or call[2] not in modes:
             continue
         try:
-            configuration(run_bsrnn.parse(call[2], call[3:]), group="bsrnn")
+            settle(call[2:])
         except UserError as error:
             wrong.append(f"{' '.join(call)}: {error}")
-    assert not wrong
+    return wrong
+
+
+@each_page
+def test_bsrnn_commands_name_configurations_and_keys_that_exist(page):
+    def settle(call):
+        return configuration(run_bsrnn.parse(call[0], call[1:]), group="bsrnn")
+
+    assert not refused(page, BSRNN, BSRNN_TRAINING, settle)
 
 
 @each_page
 def test_rmvpe_commands_name_configurations_and_keys_that_exist(page):
-    wrong = []
-    for call in python_commands(page):
-        if call[:3] != [RMVPE, "-m", "train"]:
-            continue
-        try:
-            run_rmvpe.settled(run_rmvpe.parse(call[3:]))
-        except UserError as error:
-            wrong.append(f"{' '.join(call)}: {error}")
-    assert not wrong
+    assert not refused(page, RMVPE, ("train",), lambda call: run_rmvpe.settled(run_rmvpe.parse(call[1:])))
 
 
 @each_page
 def test_apollo_commands_name_configurations_and_keys_that_exist(page, monkeypatch):
     monkeypatch.chdir(ROOT)  # a configuration with the original's keys is named by its path
-    wrong = []
-    for call in python_commands(page):
-        if call[:3] != [APOLLO, "-m", "train"]:
-            continue
-        try:
-            run_apollo.settled(run_apollo.parse(call[3:]))
-        except UserError as error:
-            wrong.append(f"{' '.join(call)}: {error}")
-    assert not wrong
+    assert not refused(page, APOLLO, ("train",), lambda call: run_apollo.settled(run_apollo.parse(call[1:])))
 
 
 @each_page

@@ -14,20 +14,10 @@ from data.synthetic import write_songs
 from run_scripts import bsrnn_evaluate, bsrnn_infer
 from runtime import checkpoint
 from runtime.errors import UserError
+from tests.end_to_end.small_bsrnn import SMALL_BSRNN
 from tests.pretrained import torch_writer
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = {
-    "sr": 8000,
-    "n_fft": 256,
-    "hop_length": 64,
-    "bandsplits": [[1000, 250], [2000, 500]],
-    "fc_dim": 8,
-    "rnn_dim": 6,
-    "num_layers": 1,
-    "mlp_dim": 10,
-    "segment_samples": 4096,
-}
 FRAMES = 65
 HPARAMS = """\
 model:
@@ -45,7 +35,7 @@ def reference_state(seed, frames=None, target="vocals"):
     import models
     from pretrained.names import links
 
-    model = models.create(f"bsrnn_{target}", **{**MODEL, "t_timesteps": frames, "seed": seed})
+    model = models.create(f"bsrnn_{target}", **{**SMALL_BSRNN, "t_timesteps": frames, "seed": seed})
     arrays = {name: value.numpy() for name, value in model.state_dict().items()}
     state = {link.theirs: np.ascontiguousarray(link.to_theirs(arrays[link.ours])) for link in links(model)}
     return arrays, state
@@ -56,7 +46,7 @@ def place(tmp_path_factory):
     """A working folder with a run of ours, one of the reference, saved weights, two songs and a data set."""
     folder = tmp_path_factory.mktemp("bsrnn")
     arrays, _ = reference_state(1)
-    config = {"network": "bsrnn_vocals", "model": MODEL}
+    config = {"network": "bsrnn_vocals", "model": SMALL_BSRNN}
     state = {"step": 3, "network": "bsrnn_vocals", "config": config, "saved_at": 1.0}
     checkpoint.save(folder / "model" / "tiny" / "0a1b2c3d" / "best", {"model": arrays}, state)
     _, saved = reference_state(2, target="drums")

@@ -17,21 +17,11 @@ from run_scripts import rmvpe_evaluate, rmvpe_infer
 from runtime import checkpoint
 from runtime.errors import UserError
 from runtime.files import read_json
+from tests.end_to_end.small_bsrnn import SMALL_BSRNN
 
 ROOT = Path(__file__).resolve().parents[2]
 DOOR = ROOT / "run_scripts" / "run_rmvpe.py"
 PITCH = {"n_blocks": 1, "inter_layers": 1, "en_out_channels": 2}
-VOCALS = {
-    "sr": 8000,
-    "n_fft": 256,
-    "hop_length": 64,
-    "bandsplits": [[1000, 250], [2000, 500]],
-    "fc_dim": 8,
-    "rnn_dim": 6,
-    "num_layers": 1,
-    "mlp_dim": 10,
-    "segment_samples": 4096,
-}
 
 
 def save(folder, network, options):
@@ -45,7 +35,7 @@ def place(tmp_path_factory):
     """A working folder with a pitch network, a separator, songs and a data set."""
     folder = tmp_path_factory.mktemp("rmvpe")
     save(folder / "runs" / "Hybrid" / "rmvpe" / "tiny" / "0a1b2c3d" / "best", "rmvpe", PITCH)
-    save(folder / "model" / "tiny" / "0a1b2c3d" / "best", "bsrnn_vocals", VOCALS)
+    save(folder / "model" / "tiny" / "0a1b2c3d" / "best", "bsrnn_vocals", SMALL_BSRNN)
     rng = np.random.default_rng(0)
     (folder / "songs").mkdir()
     soundfile.write(folder / "songs" / "one.wav", rng.uniform(-0.3, 0.3, (44101, 2)), 44100)
@@ -210,7 +200,7 @@ def test_wishes_that_cannot_be(inside, wishes, said):
 def test_the_stem_has_to_be_written(inside, tmp_path):
     import separator
 
-    save(tmp_path / "drums" / "0a1b2c3d" / "best", "bsrnn_drums", VOCALS)
+    save(tmp_path / "drums" / "0a1b2c3d" / "best", "bsrnn_drums", SMALL_BSRNN)
     with pytest.raises(UserError, match="does not separate"):
         separator.main(["songs/two.flac", "-n", str(tmp_path / "drums" / "0a1b2c3d"), "--pitch", "-d", "cpu"])
     both = f"bsrnn_vocals,{tmp_path / 'drums' / '0a1b2c3d'}".replace("bsrnn_vocals", "model/tiny/0a1b2c3d")
