@@ -29,7 +29,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
         prog="downloadMusdb.py",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--root", "--dataset", type=Path, default=Path("dataset"), help="data set folder (dataset)")
     parser.add_argument(

@@ -34,7 +34,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="eval.py",
         description="Score separations of held-out songs.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     shared.add_common(parser, DEFAULT)
     shared.add_processes(parser)

@@ -21,9 +21,7 @@ nothing else is written. A second run decodes only the songs that have changed.
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = Parser(
-        prog="preprocess.py", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="preprocess.py", description=__doc__, epilog=EPILOG)
     parser.add_argument("--dataset", type=Path, default=Path("dataset"), help="data set folder (dataset)")
     parser.add_argument("--index", type=Path, help="index file, where the data set itself cannot be written to")
     parser.add_argument(

@@ -38,7 +38,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         prog="python -m benchmarks",
         description="Time and memory beside a rival, measured in one run, in one table.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     parser.add_argument("--quick", action="store_true", help="short inputs, few runs: a look, not a figure to quote")

@@ -32,7 +32,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="run_apollo.py -m export",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("-m", "--model", metavar="MODEL", help="weights (default: saved or trained ones, as for -m infer)")

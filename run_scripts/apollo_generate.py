@@ -82,7 +82,6 @@ def main(arguments: Sequence[str]) -> int:
         prog="run_apollo.py -m generate",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
     options = parser.parse(arguments)

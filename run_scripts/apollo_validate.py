@@ -41,7 +41,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="run_apollo.py -m validate",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("-i", "--input", dest="folder", type=Path, metavar="FOLDER", help="folder of folders of songs")

@@ -42,7 +42,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="run_bsrnn.py -m evaluate",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("-d", "--run-dir", required=True, type=Path, metavar="RUN_DIR", help="folder of the run")

@@ -26,7 +26,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="run_bsrnn.py -m infer",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("-i", "--in-path", required=True, metavar="FILE|FOLDER", help="a song, or a folder of songs")

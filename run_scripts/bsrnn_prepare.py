@@ -94,7 +94,6 @@ def main(arguments: Sequence[str]) -> int:
         prog="run_bsrnn.py -m prepare",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
     return prepare(parser.parse(arguments))

@@ -30,7 +30,6 @@ def parser(command: str, description: str, epilog: str = "") -> shared.Parser:
         prog=f"run_demucs.py {command}",
         description=description,
         epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 

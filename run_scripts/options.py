@@ -18,6 +18,8 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that raises `UserError` (status 2) and names the nearest flag to an unknown one."""
 
     def __init__(self, **settings: Any):
+        if "epilog" in settings:  # whose lines are examples, to be left as they are
+            settings["formatter_class"] = argparse.RawDescriptionHelpFormatter
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:

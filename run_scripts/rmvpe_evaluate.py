@@ -41,7 +41,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="run_rmvpe.py -m evaluate",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     text = f"folder of songs and labels (default: {DATASET})"

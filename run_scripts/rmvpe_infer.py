@@ -34,7 +34,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="run_rmvpe.py -m infer",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     text = "a song, or a folder of songs"

@@ -32,7 +32,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="run_rmvpe.py -m prepare",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     text = "folder or archive (zip, tar, rar) with the data set; it is not changed (default: MIR-1K is downloaded)"

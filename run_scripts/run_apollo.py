@@ -61,7 +61,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="run_apollo.py -m train",
         description="Train a network that restores what a codec has taken from music.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_training(parser, DEFAULT, "False: a new run begins from scratch (the default); --model begins with weights")
     text = "weights that a new run begins with, those of the discriminator included where they are there"

@@ -68,7 +68,6 @@ def parse(mode: str, arguments: Sequence[str]) -> argparse.Namespace:
         prog=f"run_bsrnn.py -m {mode}",
         description=TRAINING[mode],
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     load = "a new run begins with the published weights (True) or from scratch (False, the default)"
     add_training(parser, DEFAULT, load)

@@ -61,7 +61,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="run_rmvpe.py -m train",
         description="Train a pitch network.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     load = "a new run begins with the published weights (True) or from scratch (False, the default)"
     add_training(parser, DEFAULT, load)

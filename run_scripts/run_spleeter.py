@@ -42,7 +42,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="run_spleeter.py",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     modes = ("process_data", "fast_train", "train")
     parser.add_argument("-m", dest="mode", required=True, choices=modes, help="what to do, see below")

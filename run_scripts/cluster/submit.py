@@ -48,7 +48,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         description=__doc__,
         epilog=EPILOG,
         usage="submit.py [options] -- COMMAND…",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     ask = parser.add_argument_group("what the job needs").add_argument
     ask("--nodes", type=shared.positive, default=1, metavar="N", help="machines that work together (default: 1)")
