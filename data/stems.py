@@ -17,6 +17,9 @@ ALIASES = {
 # How the documented layout `<dataset>/<split>/<song>/<name>.wav` spells the canonical names.
 FILE_NAMES = {"vocals": "vocal", "accompaniment": "instrumental"}
 
+# What networks that restore music give instead of stems, and what they take away from it.
+RESTORED, ADDITION = "restored", "addition"
+
 # What an accompaniment is made of when it has no file of its own; piano belongs to `other` where it is not split off.
 ACCOMPANIMENT_PARTS = ("drums", "bass", "other")
 OPTIONAL_PARTS = ("piano",)

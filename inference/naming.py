@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.stems import ADDITION, RESTORED, canonical
 from runtime.errors import UserError
 from runtime.nearest import did_you_mean
 
 DEFAULT_TEMPLATE = "{track}/{stem}.{ext}"
 FORMATS = ("wav16", "wav24", "float32", "flac", "flac24", "mp3", "ogg", "m4a")  # of dsp.audio, which is slow to import
 OTHERS = ("none", "add", "minus")
-RESTORED, ADDITION = ("restored",), "addition"  # what the residual of networks that restore is called
 FIELDS = ("track", "stem", "ext", "trackext", "filename", "instrument", "codec", "foldername", "folder")
 _LONGEST = 255  # bytes of a name in a folder, on all usual file systems
 _TELLING_APART = (  # templates to propose, in this order, where the one in use gives two songs the same name
@@ -82,7 +82,7 @@ def select(
     indices = range(len(sources)) if stems is None else [_index(name, sources) for name in stems]
     if not indices:
         raise UserError(f"no stems are left to write: choose among {', '.join(sources)}")
-    rest = ADDITION if tuple(sources) == RESTORED else Selection.rest
+    rest = ADDITION if tuple(sources) == (RESTORED,) else Selection.rest
     return Selection({sources[i]: (i,) for i in indices}, residual, rest)
 
 
@@ -135,8 +135,6 @@ def _way_out(paths: Sequence[Path]) -> str:
 
 
 def _index(name: str, sources: Sequence[str]) -> int:
-    from data.stems import canonical
-
     known = name if name in sources else canonical(name)
     if known in sources:
         return sources.index(known)

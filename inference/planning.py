@@ -148,9 +148,11 @@ def _of_targets(name: str, weights: str | Path | None, offline: bool) -> Plan:
     if not all(names):
         raise UserError(f"-n {name}: between two commas a network is missing")
     for each in names:  # before anything is downloaded
-        there = lightning.split(each)[0].exists()
-        if not there and (demucs.is_name(each) or not registry.describe(_network(each)).hop):
+        if lightning.split(each)[0].exists():
+            continue
+        if demucs.is_name(each) or not (facts := registry.describe(_network(each))).hop:
             raise UserError(f"{each} does not run together with others: only networks that separate one stem each do")
+        targets.refuse_restoring(facts)
     plans = [plan(each, offline=offline) for each in names]
     plans.sort(key=lambda each: targets.rank(each.description))
     label = "+".join(each.label for each in plans)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from data.stems import CANONICAL
+from data.stems import CANONICAL, RESTORED
 from models.description import Description
 from runtime.errors import UserError
 
@@ -47,10 +47,11 @@ def together(name: str, members: Sequence[Description]) -> Description:
     """What networks are like together: their stems, and the longest segment and hop of them.
 
     Raises:
-        UserError: networks of several stems or of the same one, of different rates or channels, or ones that do not
-            separate chunks of a stream
+        UserError: networks of several stems or of the same one, of different rates or channels, ones that do not
+            separate chunks of a stream, or that separate nothing
     """
     for facts in members:
+        refuse_restoring(facts)
         if len(facts.sources) > 1 or not facts.hop:
             raise UserError(
                 f"{facts.name} separates {', '.join(facts.sources)}: only networks that separate one stem each, as "
@@ -66,3 +67,12 @@ def together(name: str, members: Sequence[Description]) -> Description:
             raise UserError(f"{name}: networks that run together have one {what}, and these differ: {said}")
     longest = max(members, key=lambda facts: facts.segment)
     return replace(longest, name=name, sources=tuple(stems), config={}, hop=max(facts.hop for facts in members))
+
+
+def refuse_restoring(facts: Description) -> None:
+    """UserError for a network that separates nothing but restores what it is given."""
+    if facts.sources == (RESTORED,):
+        raise UserError(
+            f"{facts.name} restores music and separates nothing, so it does not run together with others: "
+            "`separator.py --restore` restores stems"
+        )

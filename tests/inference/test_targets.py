@@ -80,6 +80,7 @@ def test_networks_that_do_not_fit_together_are_refused():
         (network("vocals", seed=3), "two of the networks separate vocals"),
         (network("bass", sr=48000), "one sample rate, and these differ: vocals 44100, bass 48000"),
         (network("bass", is_mono=True), "one number of channels, and these differ"),
+        (models.create("apollo", feature_dim=16, layer=1), "apollo restores music and separates nothing"),
         (FakeWave(), "fake separates vocals, rest: only networks that separate one stem each"),
     ):
         with pytest.raises(UserError, match=message):
@@ -93,6 +94,7 @@ def test_networks_that_do_not_fit_together_are_refused():
         ("bsrnn_vocals,bsrnn_piano", "there is no network called 'bsrnn_piano'"),
         ("bsrnn_vocals,htdemucs", "htdemucs does not run together with others"),
         ("spleeter_2stems,bsrnn_bass", "spleeter_2stems does not run together with others"),
+        ("apollo,{vocals}", "apollo restores music and separates nothing, so it does not run together with others"),
         ("{vocals},{vocals}", "two of the networks separate vocals"),
     ],
 )
