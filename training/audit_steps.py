@@ -16,8 +16,8 @@ from models.bsrnn_config import SCHEMES
 from models.description import Description
 from models.registry import describe, resolve
 from runtime import config
+from training.recipes import FAMILIES
 
-_COMMON_LOOP = ("spleeter", "bsrnn", "rmvpe")  # families that `training.recipes` trains; Demucs has experiments
 _OWN = "model."  # begins the overrides that are options of the network itself
 
 
@@ -51,8 +51,7 @@ def subject(network: str, overrides: Sequence[str] = ()) -> Subject:
         UserError: unknown network, key or value
     """
     name = resolve(network)
-    family = name.split("_")[0]
-    settings = _in_common_loop if family in _COMMON_LOOP else _experiments
+    settings = _in_common_loop if name.split("_")[0] in FAMILIES else _experiments  # Demucs has experiments
     options, cfg = settings(name, overrides)
     return Subject(describe(name, **options), options, cfg)
 

@@ -43,15 +43,15 @@ def training_step(audited: Subject, batch: int, segment: int, device: Device) ->
 
 def _common_trainer(audited: Subject, stems: Any, songs: list[str], device: Device) -> Trainer:
     cfg, recipe = audited.cfg, recipes.create(audited.cfg)
-    model = recipe.build_model()
-    state = State.begin(cfg, model, recipe.optimizer(model), device)
-    mixture = stems.sum(axis=1)
+    loop, mixture = recipes.trainer(cfg), stems.sum(axis=1)
+    state = loop.begin(cfg, recipe, recipe.build_model(), device)
     batch = {"mixture": mixture, "targets": stems, "target": mixture / 2, "songs": songs}  # targets of all, of one
+    batch |= {"codec": mixture, "original": mixture / 2}
     if audited.description.eats == "mel":
         salience = np.random.default_rng(1).random((len(mixture), mixture.shape[-1], PITCHES), np.float32)
         batch = {"mel": mixture, "target": salience, "songs": songs}
     data = _Repeated(batch)
-    return Trainer(cfg, recipe, state, data, None, Group(), _Silent(), StopRequests(), Path(), {})
+    return loop(cfg, recipe, state, data, None, Group(), _Silent(), StopRequests(), Path(), {})
 
 
 def _experiment_trainer(audited: Subject, stems: Any, songs: list[str], device: Device) -> Trainer:

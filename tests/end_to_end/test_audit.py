@@ -74,13 +74,14 @@ QUICK = {
     ),
     "rmvpe": (["n_blocks=1", "inter_layers=1", "en_out_channels=2"], 32),
     "bsrnn_vocals": (["fc_dim=8", "rnn_dim=8", "num_layers=1", "mlp_dim=8"], 6000),
-    "apollo": (["sr=8000", "feature_dim=16", "layer=1"], 2000),
+    "apollo": (["sr=8000", "feature_dim=16", "layer=1", "discriminator.window=[32,128]"], 2000),
 }
 
 
 def quick(name: str, train: bool) -> Audit:
     options, segment = QUICK[name]
-    return audit(name, train, segment=segment, overrides=[f"model.{option}" for option in options])
+    whole = [option if "." in option.partition("=")[0] else f"model.{option}" for option in options]
+    return audit(name, train, segment=segment, overrides=whole)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -119,7 +120,10 @@ def test_fallbacks_do_not_rise_and_no_black_list_is_needed(audits, network, trai
         assert rows["conv2d"].count == 7 * len(models.describe(network).sources)
     if network == "apollo":
         assert rows["depthwise_conv2d"].where == CARD and rows["depthwise_conv2d"].count == 3
-    assert (f"{heavy}_grad" in rows) == ("adam" in rows) == train
+        # the discriminator's, at two resolutions: verdicts on both halves, and once more for the generator
+        assert [rows[name].count for name in ("conv2d", "conv2d_grad") if name in rows] == ([56, 42] if train else [])
+    optimiser = "adamw" if network == "apollo" else "adam"
+    assert (f"{heavy}_grad" in rows) == (optimiser in rows) == train
     assert sum(row.share for row in found.rows) == pytest.approx(1)
 
 
