@@ -61,8 +61,15 @@ def parser() -> Parser:
     file.add_argument("--skip-existing", action="store_true", help="leave songs alone whose stems are all there")
     file.add_argument("--json", metavar="REPORT", help="write what was done to this file")
 
+    restored = options.add_argument_group("restoration of stems")
+    text = "also pass these stems (default: vocals) through Apollo, and write what comes out as the stem A_restored …"
+    restored.add_argument("--restore", nargs="?", const="vocals", metavar="A,B", help=text)
+    text = "its weights (default: saved_models/apollo/pytorch_model.bin, else the run of run_apollo.py trained last)"
+    restored.add_argument("--restore-model", metavar="PATH", help=text)
+
     pitch = options.add_argument_group("pitch of the vocals")
-    text = "also follow it with RMVPE, and write time, f0 and confidence as the stem called pitch"
+    text = "also follow it with RMVPE, and write time, f0 and confidence as the stem called pitch (of the restored "
+    text += "vocals, where there are any)"
     pitch.add_argument("--pitch", action="store_true", help=text)
     text = "its weights (default: the run of run_rmvpe.py trained last, else the published ones)"
     pitch.add_argument("--pitch-model", metavar="PATH", help=text)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsp import audio
-from inference import files, levels, naming, pitch_stems, planning, repository
+from inference import files, levels, naming, pitch_stems, planning, repository, restored_stems
 from inference.files import SeparationReport
 from runtime import console
 from runtime.errors import UserError
@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 _OUTPUT = Path("separated")  # where stems go without --output, in a folder for each network
 
 
+@dataclass(frozen=True)
+class _Crew:
+    """The networks at work; the last two where they were asked for."""
+
+    separator: Separator
+    restorer: Separator | None
+    tracker: PitchTracker | None
+
+
 def separate_all(options: Namespace) -> int:
     """Separate everything that the command line of ``separator.py`` names; returns the exit status.
 
@@ -32,7 +41,8 @@ def separate_all(options: Namespace) -> int:
         console.log(repository.listing(options.repo))
         return 0
     if not options.inputs:
-        raise UserError("the following arguments are required: FILE|FOLDER (see --help)", status=2)
+        taken = f", before --restore, which took {options.restore} for a stem" if options.restore else ""
+        raise UserError(f"the following arguments are required: FILE|FOLDER{taken} (see --help)", status=2)
     started = time.perf_counter()
     problems: list[UserError] = []
     options.format, options.bitrate = file_format(options)
@@ -45,8 +55,7 @@ def separate_all(options: Namespace) -> int:
     output = Path(options.output) if options.output else _OUTPUT / plan.label
     selection, pitch, jobs = _jobs(inputs, plan, output, options)
     done = {path: options.skip_existing and all(map(Path.is_file, made.values())) for path, made in jobs.items()}
-    separator = None if all(done.values()) else _separator(plan, options)
-    tracker = _tracker(separator, pitch) if separator and pitch else None
+    crew = None if all(done.values()) else _crew(plan, selection, pitch, options)
     console.log(f"input: {_count(len(inputs), 'file')}" + (f", {inputs[0]}" if len(inputs) == 1 else ""))
 
     reports = [SeparationReport("", error=str(problem)) for problem in problems]
@@ -57,12 +66,12 @@ def separate_all(options: Namespace) -> int:
             made = {name: str(file) for name, file in jobs[path].items()}
             report = SeparationReport(str(path), outputs=made, skipped=True)
         else:
-            report = _one(separator, path, output, selection, options, pitch, tracker)
+            report = _one(crew, path, output, selection, options, pitch)
         console.log(f"[{number}/{len(inputs)}] {_sentence(report)}")
         reports.append(report)
     elapsed = time.perf_counter() - started
     if options.json:
-        running = {} if separator is None else _facts(separator)
+        running = {} if crew is None else _facts(crew, selection, pitch)
         write_json(options.json, {**running, "elapsed": elapsed, "files": [asdict(report) for report in reports]})
     _conclude(reports, output, elapsed)
     return 1 if any(report.error for report in reports) else 0
@@ -75,6 +84,7 @@ def _jobs(
     stems = None if options.stems is None else [name.strip() for name in options.stems.split(",")]
     sources = plan.description.sources
     selection = naming.select(sources, stems, options.two_stems, options.residual, options.other_method)
+    selection = restored_stems.wish(options, selection)
     levels.check_clip_mode(options.clip_mode, selection)
     extension = audio.suffix(options.format)[1:]
     jobs = {path: naming.targets(path, output, selection.names, extension, options.filename) for path in inputs}
@@ -100,6 +110,15 @@ def _require_place(report: Path, jobs: Mapping[Path, Mapping[str, Path]]) -> Non
     if place.is_dir():
         raise UserError(f"--json {report} is a folder: name the file to write, such as {report / 'report.json'}")
     require_writable(place.parent)
+
+
+def _crew(
+    plan: planning.Plan, selection: naming.Selection, pitch: pitch_stems.Wish | None, options: Namespace
+) -> _Crew:
+    restoration = restored_stems.plan(options.restore_model) if selection.restored else None
+    separator = _separator(plan, options)
+    restorer = restored_stems.restorer(restoration, selection.restored, separator) if restoration else None
+    return _Crew(separator, restorer, _tracker(separator, pitch) if pitch else None)
 
 
 def _separator(plan: planning.Plan, options: Namespace) -> Separator:
@@ -133,7 +152,7 @@ def _tracker(separator: Separator, pitch: pitch_stems.Wish) -> PitchTracker:
     from inference.pitch_songs import announce
 
     tracker = PitchTracker(pitch.model, separator.device, offline=pitch.offline)
-    announce(tracker)
+    announce(tracker, pitch.stem)
     return tracker
 
 
@@ -164,23 +183,22 @@ def file_format(options: Namespace) -> tuple[str, str | None]:
 
 
 def _one(
-    separator: Separator,
+    crew: _Crew,
     path: Path,
     output: Path,
     selection: naming.Selection,
     options: Namespace,
     pitch: pitch_stems.Wish | None,
-    tracker: PitchTracker | None,
 ) -> SeparationReport:
     """Separate one file; what is wrong with it goes into the report."""
     try:
         followed = None
         if pitch:
             job = pitch.job(path, output, options.filename)
-            followed = pitch_stems.Followed(tracker, job, audio.probe(path).sample_rate)
+            followed = pitch_stems.Followed(crew.tracker, job, audio.probe(path).sample_rate)
         with console.progress(100, path.name, "%") as bar:
             report = files.separate_file(
-                separator,
+                crew.separator,
                 path,
                 output,
                 options.format,
@@ -191,7 +209,8 @@ def _one(
                 options.duration,
                 progress=lambda share: bar.update(int(share * 100) - bar.n),
                 clip_mode=options.clip_mode,
-                listen={pitch.source: followed.listen} if followed else None,
+                restore=dict.fromkeys(selection.restored, crew.restorer),
+                listen={pitch.stem: followed.listen} if followed else None,
             )
         if followed:
             report.outputs |= followed.write()
@@ -219,14 +238,23 @@ def _sentence(report: SeparationReport) -> str:
     return f"{text} -> {', '.join(map(str, written))}"
 
 
-def _facts(separator: Separator) -> dict:
+def _facts(crew: _Crew, selection: naming.Selection, pitch: pitch_stems.Wish | None) -> dict:
+    """What is running, for the report."""
+    separator, restorer, tracker = crew.separator, crew.restorer, crew.tracker
+    facts = {**_identity(separator.name, separator), "engine": separator.engine, "options": asdict(separator.options)}
+    if restorer:
+        facts["restoration"] = {"stems": selection.restored, **_identity(restorer.name, restorer)}
+    if tracker:
+        facts["pitch"] = {"stem": pitch.stem, **_identity(tracker.plan.network, tracker)}
+    return facts
+
+
+def _identity(name: str, running: Separator | PitchTracker) -> dict:
     return {
-        "network": separator.name,
-        "weights": separator.weights_path,
-        "weights_hash": separator.weights_hash,
-        "device": separator.device,
-        "engine": separator.engine,
-        "options": asdict(separator.options),
+        "network": name,
+        "weights": running.weights_path,
+        "weights_hash": running.weights_hash,
+        "device": running.device,
     }
 
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dsp import audio
+from inference import restored_stems
 from inference.levels import check_clip_mode, choose_gains, decibels, finished, needs_peaks
-from inference.naming import DEFAULT_TEMPLATE, Selection, select, targets
+from inference.naming import DEFAULT_TEMPLATE, Selection, restored, select, targets
 from inference.spool import BlockSpool
+from inference.streams import mixed
 from runtime.errors import UserError
 from runtime.files import require_space, require_writable
 
@@ -72,7 +74,8 @@ def separate_file(
     progress: Callable[[float], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     clip_mode: str | None = None,
-    listen: Mapping[int, Callable[[np.ndarray], None]] | None = None,
+    restore: Mapping[str, Separator] | None = None,
+    listen: Mapping[str, Callable[[np.ndarray], None]] | None = None,
 ) -> SeparationReport:
     """Separate a file, or ``duration`` seconds of it from ``offset`` on, into files below the folder ``output``.
 
@@ -83,20 +86,22 @@ def separate_file(
         selection: which stems to write; all of them by default
         progress, cancel: as in `Separator.separate`
         clip_mode: what Demucs does against clipping, instead of one common gain: see `inference.levels`
-        listen: who gets the blocks ``[C, n]`` of a source of the network as they come, by the source's number, which
-            has to be among those that ``selection`` needs
+        restore: outputs that are also written as the separator named here restores them, as ``<output>_restored``
+        listen: who gets the blocks ``[C, n]`` of a stem as they come, by its name: a source of the network that
+            ``selection`` needs, or a restored output
 
     The outputs have the input's length, sample rate and channels. Where an output would clip, all of them get one
     common gain, stated in the report. Files appear under their names when all of them are complete.
 
     Raises:
-        UserError: not audio, damaged, nothing at ``offset``, an output that cannot be written
+        UserError: not audio, damaged, nothing at ``offset``, an output that cannot be written or is not there to be
+            restored
         Cancelled: ``cancel`` said so
     """
     started = time.perf_counter()
     path, output = Path(path), Path(output)
     info = audio.probe(path)
-    selection = selection or select(separator.sources)
+    selection, links = restored_stems.links(selection or select(separator.sources), restore)
     check_clip_mode(clip_mode, selection)
     files = targets(path, output, selection.names, audio.suffix(format)[1:], template)
     check_excerpt(offset, duration)
@@ -119,11 +124,13 @@ def separate_file(
         keep_mixture=selection.residual,
         scratch=output,
         only=selection.needed,
+        restore=links,
     )
-    heard = _told(blocks, selection, listen) if listen else blocks
+    heard = _told(blocks, separator.sources, selection, listen) if listen else blocks
     gathered = (_gather(stems, mixture, selection) for stems, mixture in heard)
+    parts = len(selection.outputs) if selection.residual else 0
     try:
-        peaks, gains = _write(gathered, writers, selection.residual, bits, output, clip_mode)
+        peaks, gains = _write(gathered, writers, parts, bits, output, clip_mode)
     except OSError as error:
         lost = f"the stems of {path} could not be written to {output} ({error.strerror or error})"
         raise UserError(f"{lost}: free some space or choose another folder") from error
@@ -154,21 +161,22 @@ def _bytes_per_value(bits: int | None) -> int:
 def _write(
     blocks: Iterable[np.ndarray],
     writers: Sequence[audio.AudioWriter],
-    residual: bool,
+    parts: int,
     bits: int | None,
     folder: Path,
     clip_mode: str | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Encode blocks ``[K, C, n]``, a writer for each of K; returns the largest magnitudes and the gains, each ``[K]``.
 
-    ``bits`` is 32 for floats, which cannot clip. Where the largest magnitude of the whole song decides on the gains,
-    the blocks wait in a file in ``folder``.
+    With ``parts`` the last of K is the residual of the first so many, and comes as the mixture. ``bits`` is 32 for
+    floats, which cannot clip. Where the largest magnitude of the whole song decides on the gains, the blocks wait in a
+    file in ``folder``.
     """
     peaks, gains = np.zeros(len(writers)), np.ones(len(writers))
 
     def watched() -> Iterator[np.ndarray]:
         for block in blocks:
-            np.maximum(peaks, _peaks(block, residual), out=peaks)
+            np.maximum(peaks, _peaks(block, parts), out=peaks)
             yield block
 
     with ExitStack() as stack:
@@ -183,7 +191,7 @@ def _write(
             stack.enter_context(writer)
         pool = stack.enter_context(ThreadPoolExecutor(len(writers)))  # ends before the writers do
         for block in ready:
-            final = finished(block, gains, bits, residual, clip_mode)
+            final = finished(block, gains, bits, parts, clip_mode)
             list(pool.map(audio.AudioWriter.write, writers, final))
     return peaks, gains
 
@@ -229,11 +237,13 @@ def _require_places(files: Iterable[Path]) -> None:
 
 def _told(
     blocks: Iterable[tuple[np.ndarray, np.ndarray]],
+    sources: Sequence[str],
     selection: Selection,
-    listen: Mapping[int, Callable[[np.ndarray], None]],
+    listen: Mapping[str, Callable[[np.ndarray], None]],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The same pairs of stems and mixture, with the stems told to those who listen."""
-    rows = {selection.needed.index(source): take for source, take in listen.items()}
+    names = [*(sources[source] for source in selection.needed), *map(restored, selection.restored)]
+    rows = {names.index(name): take for name, take in listen.items()}
     for stems, mixture in blocks:
         for row, take in rows.items():
             take(stems[row])
@@ -241,16 +251,16 @@ def _told(
 
 
 def _gather(stems: np.ndarray, mixture: np.ndarray, selection: Selection) -> np.ndarray:
-    """Outputs ``[K, C, n]`` of the stems ``[S, C, n]`` that it needs; in the place of the residual, the mixture."""
-    rows = {source: row for row, source in enumerate(selection.needed)}
-    outputs = [tuple(rows[source] for source in sources) for sources in selection.outputs.values()]
-    if not selection.residual and outputs == [(row,) for row in range(len(stems))]:
+    """Outputs ``[K, C, n]`` of the stems ``[S, C, n]`` that it needs and, behind these, the restored ones; in the place
+    of the residual, the mixture."""
+    sources, outputs = len(selection.needed), list(selection.rows.values())
+    if not selection.residual and outputs == [(row,) for row in range(sources)]:
         return stems
-    parts = [stems[indices[0]] if len(indices) == 1 else stems[list(indices)].sum(axis=0) for indices in outputs]
+    parts = [*(mixed(stems, rows) for rows in outputs), *stems[sources:]]
     return np.stack([*parts, mixture] if selection.residual else parts)
 
 
-def _peaks(block: np.ndarray, residual: bool) -> np.ndarray:
-    """Largest magnitude of each output of ``[K, C, n]``."""
-    rows = [*block[:-1], block[-1] - block[:-1].sum(axis=0)] if residual else block
+def _peaks(block: np.ndarray, parts: int) -> np.ndarray:
+    """Largest magnitude of each output of ``[K, C, n]``; ``parts`` as for `_write`."""
+    rows = [*block[:-1], block[-1] - block[:parts].sum(axis=0)] if parts else block
     return np.array([max(row.max(initial=0), -row.min(initial=0)) for row in rows])

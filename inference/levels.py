@@ -44,16 +44,19 @@ def choose_gains(peaks: np.ndarray, bits: int | None, mode: str | None) -> np.nd
     return np.full(len(peaks), _common_gain(peaks.max(), bits))
 
 
-def finished(block: np.ndarray, gains: np.ndarray, bits: int | None, residual: bool, mode: str | None) -> np.ndarray:
-    """Outputs ``[K, C, n]`` as they go into the files; with ``residual`` the last one comes as the mixture."""
+def finished(block: np.ndarray, gains: np.ndarray, bits: int | None, parts: int, mode: str | None) -> np.ndarray:
+    """Outputs ``[K, C, n]`` as they go into the files.
+
+    With ``parts`` the last one comes as the mixture, and becomes what the first so many leave of it.
+    """
     if mode is not None:
-        if residual:
-            block[-1] -= block[:-1].sum(axis=0)
+        if parts:
+            block[-1] -= block[:parts].sum(axis=0)
         block = block * gains.astype(np.float32)[:, None, None]
         return np.clip(block, -_CLAMP, _CLAMP) if mode == "clamp" else block
     if gains[0] != 1:
         block = block * np.float32(gains[0])
-    return _with_residual(block, bits) if residual else block
+    return _with_residual(block, bits, parts) if parts else block
 
 
 def decibels(gain: float) -> float:
@@ -61,14 +64,14 @@ def decibels(gain: float) -> float:
     return float(20 * np.log10(gain))
 
 
-def _with_residual(block: np.ndarray, bits: int | None) -> np.ndarray:
-    """Replace the mixture, the last of ``[K, C, n]``, by what the others leave of it.
+def _with_residual(block: np.ndarray, bits: int | None, parts: int) -> np.ndarray:
+    """Replace the mixture, the last of ``[K, C, n]``, by what the first ``parts`` leave of it.
 
-    For integer formats the others are rounded first: then the numbers in the files sum to the rounded mixture.
+    For integer formats these are rounded first: then the numbers in the files sum to the rounded mixture.
     """
     if bits in (16, 24):
-        block[:-1] = _quantised(block[:-1], bits)
-    block[-1] -= block[:-1].sum(axis=0)
+        block[:parts] = _quantised(block[:parts], bits)
+    block[-1] -= block[:parts].sum(axis=0)
     return block
 
 

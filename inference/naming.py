@@ -6,7 +6,7 @@ import os
 import shlex
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.stems import ADDITION, RESTORED, canonical
@@ -30,17 +30,25 @@ _TELLING_APART = (  # templates to propose, in this order, where the one in use 
 class Selection:
     """Which files a song becomes: output name -> indices of the network's sources that are summed in it.
 
-    ``residual`` adds the mixture minus all of them, under the name ``rest``.
+    ``residual`` adds the mixture minus all of them, under the name ``rest``. ``restored`` names those of them that are
+    also written in a restored form, which the residual has nothing to do with.
     """
 
     outputs: Mapping[str, tuple[int, ...]]
     residual: bool = False
     rest: str = "residual"
+    restored: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all files, the residual last."""
-        return (*self.outputs, self.rest) if self.residual else tuple(self.outputs)
+        """Names of all files: the outputs, their restored forms, the residual."""
+        return (*self.outputs, *map(restored, self.restored), *((self.rest,) if self.residual else ()))
+
+    @property
+    def rows(self) -> dict[str, tuple[int, ...]]:
+        """Output name -> its places among the sources that are ``needed``."""
+        rows = {source: row for row, source in enumerate(self.needed)}
+        return {name: tuple(rows[source] for source in sources) for name, sources in self.outputs.items()}
 
     @property
     def needed(self) -> tuple[int, ...]:
@@ -84,6 +92,27 @@ def select(
         raise UserError(f"no stems are left to write: choose among {', '.join(sources)}")
     rest = ADDITION if tuple(sources) == (RESTORED,) else Selection.rest
     return Selection({sources[i]: (i,) for i in indices}, residual, rest)
+
+
+def restored(name: str) -> str:
+    """What the restored form of a stem is called."""
+    return f"{name}_{RESTORED}"
+
+
+def restoring(selection: Selection, names: Iterable[str]) -> Selection:
+    """The same outputs, and these of them restored as well. Raises UserError for what is not among them."""
+    chosen, outputs = [], tuple(selection.outputs)
+    for name in names:
+        if outputs == (RESTORED,):
+            raise UserError("--restore is for separated stems, and this network restores songs itself: leave it out")
+        known = name if name in outputs else canonical(name)
+        if known not in outputs:
+            made = ", ".join(outputs)
+            raise UserError(f"--restore {name}: the stems that are made are {made}; {did_you_mean(name, outputs)}")
+        if known in chosen:
+            raise UserError(f"--restore names {known} twice: leave one of them out")
+        chosen.append(known)
+    return replace(selection, restored=tuple(chosen))
 
 
 def targets(path: Path, folder: Path, names: Iterable[str], extension: str, template: str) -> dict[str, Path]:

@@ -110,9 +110,10 @@ def tracker(
     return made
 
 
-def announce(tracker: PitchTracker) -> None:
-    """Say which weights follow the pitch, and in which steps."""
-    console.log(f"pitch: {tracker.plan.network}, {tracker.weights_path} ({tracker.weights_hash})")
+def announce(tracker: PitchTracker, stem: str | None = None) -> None:
+    """Say which weights follow the pitch (of a separated stem), and in which steps."""
+    of = f", of {stem}" if stem else ""
+    console.log(f"pitch: {tracker.plan.network}, {tracker.weights_path} ({tracker.weights_hash}){of}")
     if tracker.hop != tracker.config["hop_length"]:
         trained = 1000 * tracker.config["hop_length"] / tracker.sample_rate
         console.log(f"a frame each {1000 * tracker.step:g} ms; the network was trained with {trained:g} ms")

@@ -24,9 +24,9 @@ NAME = "pitch"  # of its files, in the place of the stem's
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for: ``source`` is the number of the network's stem, ``model`` the pitch network's weights."""
+    """What was asked for: ``stem`` is what the pitch is followed on, ``model`` the pitch network's weights."""
 
-    source: int
+    stem: str
     format: str
     plot: bool
     midi: bool
@@ -60,11 +60,11 @@ def wish(options: Namespace, selection: Selection, sources: Sequence[str]) -> Wi
     if VOCALS not in sources:
         there = ", ".join(sources)
         raise UserError(f"--pitch follows the vocals, which this network does not separate (it has {there})")
-    source = list(sources).index(VOCALS)
-    if source not in selection.needed:
+    if list(sources).index(VOCALS) not in selection.needed:
         raise UserError("--pitch follows the vocals, which are not among the stems that are written: add them")
     form = options.pitch_format or "csv"
-    return Wish(source, form, options.plot, options.midi, options.pitch_model, options.offline)
+    stem = naming.restored(VOCALS) if VOCALS in selection.restored else VOCALS
+    return Wish(stem, form, options.plot, options.midi, options.pitch_model, options.offline)
 
 
 def named(job: PitchJob) -> dict[str, Path]:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data.stems import RESTORED
 from dsp.blocks import Fifo
 from inference import engine as engines
-from inference import methods
+from inference import methods, restored_stems
 from inference.apply import networks
+from inference.naming import Selection
 from inference.options import Options
 from inference.planning import DEFAULT_NAME, Plan
 from inference.planning import separating as make_plan
 from inference.progress import Cancel, Progress, Watch
 from inference.spool import SpooledFifo
-from inference.streams import ChannelGroups, Resampled, Stream, channel_groups
+from inference.streams import Chained, ChannelGroups, Resampled, Stream, channel_groups
 from runtime import device as devices
 from runtime.errors import UserError
 
@@ -116,6 +118,7 @@ class Separator:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
         residual: bool = False,
+        restore: Mapping[str, Separator] | None = None,
     ) -> dict[str, np.ndarray]:
         """Stems of a waveform ``[C, N]`` (any C and N, 0 included) at ``sample_rate`` Hz (default the network's).
 
@@ -123,13 +126,16 @@ class Separator:
             progress: called with the finished share, 0 … 1
             cancel: asked between blocks; True ends the work with `Cancelled`
             residual: add ``residual``, the mixture minus all stems
+            restore: stems that also pass through the separator named here, of a network that restores; what comes out
+                is called ``<stem>_restored``
 
         Returns:
             stem name -> float32 ``[C, N]``
 
         Raises:
             ValueError: other axes, or integers instead of floats
-            UserError: samples that are NaN or infinite
+            UserError: samples that are NaN or infinite, a stem that is not there to be restored, a network that does
+                not restore
             Cancelled: ``cancel`` said so
         """
         mix = np.asarray(mix)
@@ -137,15 +143,18 @@ class Separator:
             raise ValueError(f"a waveform has the axes [channels, samples], not {list(mix.shape)}")
         samples = mix.shape[1]
         blocks = (mix[:, start : start + BLOCK] for start in range(0, samples, BLOCK))
-        stems = np.empty((len(self.sources) + residual, *mix.shape), np.float32)
+        selection, links = self._everything(residual, restore)
+        stems = np.empty((len(selection.names), *mix.shape), np.float32)
         done = 0
-        for block, mixture in self.run(blocks, mix.shape[0], sample_rate, samples, progress, cancel, residual):
+        for block, mixture in self.run(
+            blocks, mix.shape[0], sample_rate, samples, progress, cancel, residual, restore=links
+        ):
             now = slice(done, done + mixture.shape[-1])
             stems[: len(block), :, now] = block
             if residual:
-                np.subtract(mixture, block.sum(axis=0), out=stems[-1, :, now])
+                np.subtract(mixture, block[: len(self.sources)].sum(axis=0), out=stems[-1, :, now])
             done = now.stop
-        return dict(zip(self._names(residual), stems, strict=True))
+        return dict(zip(selection.names, stems, strict=True))
 
     def stream(
         self,
@@ -157,6 +166,7 @@ class Separator:
         cancel: Cancel | None = None,
         residual: bool = False,
         scratch: Path | None = None,
+        restore: Mapping[str, Separator] | None = None,
     ) -> Iterator[dict[str, np.ndarray]]:
         """Blocks ``[C, n]`` of any sizes in, dictionaries of blocks ``[C, m]`` out; together exactly as long.
 
@@ -165,9 +175,12 @@ class Separator:
         is for ``progress``; ``scratch`` is the folder for what has to be kept meanwhile. The other arguments are those
         of `separate`.
         """
-        for stems, mixture in self.run(blocks, channels, sample_rate, total, progress, cancel, residual, scratch):
-            named = dict(zip(self.sources, stems, strict=True))
-            yield {**named, "residual": mixture - stems.sum(axis=0)} if residual else named
+        selection, links = self._everything(residual, restore)
+        for stems, mixture in self.run(
+            blocks, channels, sample_rate, total, progress, cancel, residual, scratch, restore=links
+        ):
+            rest = [mixture - stems[: len(self.sources)].sum(axis=0)] if residual else []
+            yield dict(zip(selection.names, [*stems, *rest], strict=True))
 
     def separate_file(self, path: str | Path, output: str | Path, **options: Any) -> SeparationReport:
         """Separate one audio file into files below the folder ``output``; see `inference.files.separate_file`."""
@@ -175,8 +188,11 @@ class Separator:
 
         return separate_file(self, path, output, **options)
 
-    def _names(self, residual: bool) -> tuple[str, ...]:
-        return (*self.sources, "residual") if residual else self.sources
+    def _everything(
+        self, residual: bool, restore: Mapping[str, Separator] | None
+    ) -> tuple[Selection, list[tuple[tuple[int, ...], Separator]]]:
+        """All stems and what else is wanted of them; see `inference.restored_stems.links`."""
+        return restored_stems.links(Selection({name: (i,) for i, name in enumerate(self.sources)}, residual), restore)
 
     def run(
         self,
@@ -189,14 +205,19 @@ class Separator:
         keep_mixture: bool = True,
         scratch: Path | None = None,
         only: Sequence[int] | None = None,
+        restore: Sequence[tuple[Sequence[int], Separator]] = (),
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """What `stream` is made of: pairs of stems ``[S, C, m]`` and the mixture ``[C, m]`` they belong to.
 
         Without ``keep_mixture`` the second is an array of the right shape without meaning. ``only`` names the stems
-        that come, by their numbers; the same bits, but a bag leaves out networks that have no say in them.
+        that come, by their numbers; the same bits, but a bag leaves out networks that have no say in them. ``restore``
+        adds stems behind them: the sum of those in certain rows, as it leaves a separator that restores.
         """
         sources = range(len(self.sources)) if only is None else only
-        stream = self._build(channels, self.sample_rate if sample_rate is None else sample_rate, scratch, sources)
+        rate = self.sample_rate if sample_rate is None else sample_rate
+        stream = self._build(channels, rate, scratch, sources)
+        if restore:
+            stream = Chained(stream, [(rows, each._restoration(channels, rate)) for rows, each in restore])
         waits = self._method.waits
         watch = Watch(total, progress, cancel, self._method.reading)
         mixture = SpooledFifo(channels, scratch) if waits and keep_mixture else Fifo()
@@ -230,6 +251,12 @@ class Separator:
             return 0
         values = self._method.spooled * len(channel_groups(channels, self.channels)) * self.sample_rate / sample_rate
         return int(4 * samples * (channels + values))
+
+    def _restoration(self, channels: int, rate: int) -> Stream:
+        """A stream that restores. UserError for a network that does not."""
+        if self.sources != (RESTORED,):
+            raise UserError(f"{self.name} separates {', '.join(self.sources)}, and cannot restore what others separate")
+        return self._build(channels, rate, None, (0,))
 
     def _build(self, channels: int, rate: int, scratch: Path | None, sources: Sequence[int]) -> Stream:
         """The pipeline for one song: channel groups, resampling, separation."""

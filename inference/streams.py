@@ -153,6 +153,43 @@ class Chosen:
         return (stems[self._sources] for stems in self._stream.finish())
 
 
+def mixed(stems: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+    """One of ``[S, C, n]``, or the sum of several: ``[C, n]``."""
+    return stems[rows[0]] if len(rows) == 1 else stems[list(rows)].sum(axis=0)
+
+
+class Chained:
+    """The stems of a stream, and behind them what further streams make of some of them.
+
+    Args:
+        stream: where the stems come from
+        links: for each further stream, which has one stem, the rows of the stems whose sum it takes
+    """
+
+    def __init__(self, stream: Stream, links: Sequence[tuple[Sequence[int], Stream]]):
+        self._stream, self._rows = stream, [rows for rows, _ in links]
+        self._further = LockStep([further for _, further in links])
+        self._held = Fifo()  # stems for which the further streams still owe theirs
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """The stems ``[S + links, C, m]`` of all that is final everywhere."""
+        return self._passed(self._stream.push(block))
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """The rest."""
+        for stems in self._stream.finish():
+            yield self._passed(stems)
+        for parts in self._further.finish():
+            yield self._joined(parts)
+
+    def _passed(self, stems: np.ndarray) -> np.ndarray:
+        self._held.push(stems)
+        return self._joined(self._further.push([mixed(stems, rows) for rows in self._rows]))
+
+    def _joined(self, parts: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate([self._held.pop(parts[0].shape[-1]), *parts])
+
+
 # Order of the speakers in WAV and FLAC files: FL FR FC LFE BL BR (BC) SL SR. A pair is what stereo mixing treats as one
 # picture; centre and effects channel belong to no side.
 _SPEAKERS = {
