@@ -15,7 +15,7 @@ from runtime.files import require_writable, write_json
 
 RIVALS = {
     **{"separation": "torch", "training_step": "torch", "demucs_family": "demucs", "bsrnn": "torch", "rmvpe": "torch"},
-    **{"feed": None, "bss_eval": "museval"},
+    **{"apollo": "torch", "feed": None, "bss_eval": "museval"},
 }
 HEADER = ["what", "ours", "rival", "ours / rival", "note"]
 EPILOG = """\
@@ -24,6 +24,7 @@ training_step   forward, backward and Adam, beside the same in PyTorch
 demucs_family   separation and training step of htdemucs, hdemucs and demucs, beside the package demucs in PyTorch
 bsrnn           network and training step of bsrnn_vocals, beside the original's layers in PyTorch
 rmvpe           pitch of a song and training step of RMVPE, beside the original's layers in PyTorch
+apollo          restoration of a chunk and adversarial training step of Apollo, beside the original's layers in PyTorch
 feed            training segments from the cache, beside decoding them
 bss_eval        BSS Eval v4, beside museval
 

@@ -22,8 +22,18 @@ def read(path: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-if __name__ == "__main__":
+def _create(name: str, options: dict[str, Any]) -> Any:
+    """A network of the registry, or Apollo's discriminator, which is none."""
     import models
+    from models.apollo_config import DiscriminatorConfig
+    from models.apollo_discriminator import MultiFrequencyDiscriminator
+
+    if name == "apollo_discriminator":
+        return MultiFrequencyDiscriminator(DiscriminatorConfig(**options), name)
+    return models.create(name, **options)
+
+
+if __name__ == "__main__":
     from pretrained import reference_state
 
     parser = argparse.ArgumentParser()
@@ -31,4 +41,4 @@ if __name__ == "__main__":
     parser.add_argument("path", type=Path)
     parser.add_argument("options", type=json.loads)
     arguments = parser.parse_args()
-    np.savez(arguments.path, **reference_state(models.create(arguments.name, **arguments.options)))
+    np.savez(arguments.path, **reference_state(_create(arguments.name, arguments.options)))
