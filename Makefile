@@ -38,7 +38,7 @@ test-matrix: $(VENV)/.dev $(OLDEST)/.dev  ## the suite on the newest and on the 
 	$(OLDEST)/bin/python -m pytest
 
 test-originals: $(VENV)/.dev $(VENV)/.bench  ## what needs the originals beside ours: installs PyTorch and Demucs into .venv
-	$(RUN) -m pytest tests/inference/test_originals.py tests/pretrained
+	$(RUN) -m pytest tests/inference/test_originals.py tests/pretrained tests/training/test_apollo_twin.py
 
 lint: $(VENV)/.dev  ## style and formatting, without changing anything
 	$(BIN)/ruff check .
