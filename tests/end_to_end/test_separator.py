@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from runtime import checkpoint
-from tests.end_to_end.side_by_side import side_by_side
+from separator import main as separate
+from tests.end_to_end.inside import inside
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = {
@@ -162,16 +163,11 @@ WRONG = [
 ]
 
 
-@pytest.fixture(scope="module")
-def answers(place) -> dict[tuple, subprocess.CompletedProcess]:
-    """How the command ends with each of the wrong arguments, where there is no plug-in."""
-    return side_by_side(lambda case: completed(place, *case[0], CUSTOM_DEVICE_ROOT=""), WRONG)
-
-
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: " ".join(map(str, case[0])))
-def test_one_sentence_for_what_is_wrong(answers, case):
-    (_, status, sentence), done = case, answers[case]
-    assert done.returncode == status, done.stdout + done.stderr
+def test_one_sentence_for_what_is_wrong(place, case):
+    """Where there is no plug-in."""
+    arguments, status, sentence = case
+    done = inside(separate, place, *arguments, status=status, CUSTOM_DEVICE_ROOT="")
     assert sentence in done.stderr and "Traceback" not in done.stderr
 
 
