@@ -1,5 +1,7 @@
 """Small networks for the tests of the inference room."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,11 +15,17 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def programs(tmp_path_factory):
-    """Exported programs of the tests stay out of the user's cache."""
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory) -> Path:
+    """Where the tests of this room keep exported programs."""
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def out_of_the_users_cache(programs):
+    """Other rooms keep the user's cache: there the emulated card is, which takes minutes to build."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PADDLESTEMS_CACHE", str(tmp_path_factory.mktemp("programs")))
+        patch.setenv("PADDLESTEMS_CACHE", str(programs))
         yield
 
 
