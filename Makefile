@@ -6,9 +6,11 @@ RUN    := $(BIN)/python
 OLDEST ?= .venv-3.0.0
 SONG   ?=
 DATASET ?=
+# a process a core (four at most: each takes a gigabyte), each a file of tests at a time
+PYTEST := -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-demucs demo-bsrnn demo-rmvpe emulator test test-matrix test-originals lint bench clean
+.PHONY: help install demo demo-demucs demo-bsrnn demo-rmvpe demo-apollo emulator test test-matrix test-originals lint bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,15 +29,18 @@ demo-bsrnn: $(VENV)/.base  ## train a small BandSplitRNN here and score it befor
 demo-rmvpe: $(VENV)/.base  ## train a small pitch network on sung songs here and score it before and after (DATASET=folder: on these)
 	$(RUN) run_scripts/run_rmvpe_demo.py $(if $(DATASET),--dataset "$(DATASET)")
 
+demo-apollo: $(VENV)/.base  ## train a small Apollo on MP3 files here, score it before and after, draw what it restores (DATASET=folder: on these songs)
+	$(RUN) run_scripts/run_apollo_demo.py $(if $(DATASET),--dataset "$(DATASET)")
+
 emulator: $(VENV)/.base  ## an emulated SDAA card for this machine; `python -m sdaa_emulator -- COMMAND` runs on it
 	$(RUN) -m sdaa_emulator
 
 test: $(VENV)/.dev  ## the whole test suite
-	$(RUN) -m pytest
+	$(RUN) $(PYTEST)
 
 test-matrix: $(VENV)/.dev $(OLDEST)/.dev  ## the suite on the newest and on the oldest supported PaddlePaddle (3.0.0), emulator included
-	$(RUN) -m pytest
-	$(OLDEST)/bin/python -m pytest
+	$(RUN) $(PYTEST)
+	$(OLDEST)/bin/python $(PYTEST)
 
 test-originals: $(VENV)/.dev $(VENV)/.bench  ## what needs the originals beside ours: installs PyTorch and Demucs into .venv
 	$(RUN) -m pytest tests/inference/test_originals.py tests/pretrained tests/training/test_apollo_twin.py
