@@ -16,6 +16,8 @@ import numpy as np
 
 from inference import shares
 from inference.planning import Plan
+from inference.restoration_plot import draw
+from metrics.log_spectral import cutoff
 from metrics.restoration import UNITS, restoration_scores
 from runtime import console
 from runtime import device as devices
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
     from inference.separator import Separator
 
 ORIGINAL, CODEC = ("original", "ori_wav"), ("codec", "codec_wav")  # what files are called, here and by JusperLee/Apollo
-RESTORED = "restored"
+RESTORED, HIGH = "restored", "lsd_high"
 SUMMARY, RESULTS = "summary.json", "results.txt"
-_FORMAT = 1  # raise it when scores written before must not be used any more
+_FORMAT = 2  # raise it when scores written before must not be used any more
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Job(shares.Shared):
         processes: how many share the songs
         separation: options of the separator that differ from the network's own
         save: keep the restored songs
+        plot: draw each song
         restart: score songs again that have been scored
     """
 
@@ -56,6 +59,7 @@ class Job(shares.Shared):
     processes: int = 1
     separation: dict[str, Any] = field(default_factory=dict)
     save: bool = False
+    plot: bool = False
     restart: bool = False
 
     @classmethod
@@ -70,6 +74,10 @@ class Job(shares.Shared):
     def restored(self, name: str) -> Path:
         """Where a restored song is kept."""
         return self.folder / f"{name}_{RESTORED}.wav"
+
+    def picture(self, name: str) -> Path:
+        """Where the picture of a song is kept."""
+        return self.folder / f"{name}.png"
 
 
 def find(folder: Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
@@ -144,8 +152,15 @@ def _statistics(
 def _lines(
     job: Job, used: Mapping[str, Mapping[str, Any]], statistics: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> list[str]:
-    rows = [[name, *(_text(result["scores"][metric]) for metric in job.metrics)] for name, result in used.items()]
-    lines = [console.table(rows, ["song", *job.metrics]), "", "Summary, and what the codec left:"]
+    rows = [
+        [name, *(_text(result["scores"][metric]) for metric in job.metrics), _hertz(result["cutoff"])]
+        for name, result in used.items()
+    ]
+    lines = [console.table(rows, ["song", *job.metrics, "cut-off"])]
+    whole = [name for name, result in used.items() if result["cutoff"] is None]
+    if whole and HIGH in job.metrics:
+        lines.append(f"of these the codec has cut nothing off, and {HIGH} leaves them out: {', '.join(whole)}")
+    lines += ["", "Summary, and what the codec left:"]
     for metric in job.metrics:
         own, before = (statistics[which].get(metric) for which in ("scores", "codec"))
         said = [f"{each['mean']:.4f} (Std: {each['std']:.4f})" if each else "n/a" for each in (own, before)]
@@ -155,6 +170,10 @@ def _lines(
 
 def _text(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4f}"
+
+
+def _hertz(value: float | None) -> str:
+    return "none" if value is None else f"{value:.0f} Hz"
 
 
 def work(job: Job) -> int:
@@ -170,7 +189,8 @@ def work(job: Job) -> int:
         wanted = _identity(separator, Path(original), Path(codec))
         earlier = {} if job.restart else _earlier(job.file(name), wanted)
         there = all(metric in earlier.get("scores", {}) for metric in job.metrics)
-        if there and (job.restored(name).is_file() or not job.save):
+        drawn = job.picture(name).is_file() or not job.plot
+        if there and drawn and (job.restored(name).is_file() or not job.save):
             console.log(f"[{number}/{len(share)}] {name}: scored already")
             continue
         try:
@@ -219,19 +239,30 @@ def _score(job: Job, separator: Separator, name: str, original: Path, codec: Pat
         raise UserError(f"{original} or {codec} has no samples")
     if job.save:
         _save(job.restored(name), estimate, rate)
+    edge = cutoff(reference, compressed)
     try:
-        scores = restoration_scores(job.metrics, reference, estimate, compressed)
-        before = restoration_scores(job.metrics, reference, compressed, compressed)
+        scores = restoration_scores(job.metrics, reference, estimate, compressed, edge)
+        before = restoration_scores(job.metrics, reference, compressed, compressed, edge)
     except ValueError as failure:
         raise UserError(f"{codec} cannot be scored: {failure}") from failure
+    hertz = None if edge is None else edge * rate
+    if job.plot:
+        sounds = {"original": reference, _said("codec", before): compressed, _said(RESTORED, scores): estimate}
+        draw(job.picture(name), name, sounds, rate, hertz)
     return {
         "scores": _numbers(scores),
         "codec": _numbers(before),
+        "cutoff": hertz,
         "seconds": estimate.shape[1] / rate,
         "longer": compressed.shape[1] - reference.shape[1],
         "restoring_seconds": elapsed,
         "device": separator.device,
     }
+
+
+def _said(name: str, scores: Mapping[str, float]) -> str:
+    """What is written above a picture."""
+    return f"{name}: {HIGH} {scores[HIGH]:.1f} dB" if np.isfinite(scores[HIGH]) else f"{name}: no cut-off"
 
 
 def _numbers(scores: Mapping[str, float]) -> dict[str, float | None]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from metrics import sdr, spectral
+from metrics import log_spectral, sdr, spectral
 
 # metric -> its unit as it is printed, and what else comes with it
 UNITS = {
@@ -18,6 +19,8 @@ UNITS = {
     "aura_mrstft": "0 … 100",
     "bleedless": "0 … 100",
     "fullness": "0 … 100",
+    "lsd": "dB, less is better",
+    "lsd_high": "dB above the cut-off, less is better",
 }
 _SINGLE: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "sdr": sdr.msst_sdr,
@@ -25,17 +28,23 @@ _SINGLE: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "l1_freq": spectral.l1_freq,
     "aura_stft": spectral.aura_stft,
     "aura_mrstft": spectral.aura_mrstft,
+    "lsd": log_spectral.log_spectral_distance,
 }
 
 
 def restoration_scores(
-    names: Iterable[str], reference: np.ndarray, estimate: np.ndarray, codec: np.ndarray
+    names: Iterable[str],
+    reference: np.ndarray,
+    estimate: np.ndarray,
+    codec: np.ndarray,
+    cutoff: float | None = None,
 ) -> dict[str, float]:
-    """The metrics called ``names`` (of `UNITS`); more is better for all of them.
+    """The metrics called ``names`` (of `UNITS`); more is better for all of them but ``lsd`` and ``lsd_high``.
 
     Args:
         reference, estimate, codec: the music as it was, restored, and compressed, ``[C, N]``; cut to the shortest. All
             spectral ones take them for 44.1 kHz, whatever they are, as the original does
+        cutoff: where ``lsd_high`` begins, cycles per sample (`log_spectral.cutoff` measures it); NaN without one
     """
     length = min(signal.shape[-1] for signal in (reference, estimate, codec))
     reference, estimate, codec = (signal[..., :length] for signal in (reference, estimate, codec))
@@ -47,6 +56,9 @@ def restoration_scores(
                 scores |= {each: float(value) for each, value in both}
         elif name == "log_wmse":
             scores[name] = float(spectral.log_wmse(codec, reference, estimate))
+        elif name == "lsd_high":
+            above = cutoff is not None
+            scores[name] = log_spectral.log_spectral_distance(reference, estimate, cutoff) if above else math.nan
         else:
             scores[name] = float(_SINGLE[name](reference, estimate))
     return {name: scores[name] for name in dict.fromkeys(names)}

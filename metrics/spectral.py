@@ -21,9 +21,9 @@ _BLOCK_FRAMES = 256
 
 def l1_freq(reference: np.ndarray, estimate: np.ndarray) -> float:
     """``100 / (1 + 10·mean |difference of STFT magnitudes|)``: rectangular window of 2048, hop 1024; perfect: 100."""
-    reference, estimate = _cut(reference, estimate)
+    reference, estimate = cut(reference, estimate)
     total, count = 0.0, 0
-    for r, e in _magnitudes((reference, estimate), 2048, 1024, window=None):
+    for r, e in magnitudes((reference, estimate), 2048, 1024, window=None):
         total += np.abs(r - e).sum()
         count += r.size
     return 100 / (1 + 10 * total / count)
@@ -36,7 +36,7 @@ def log_wmse(mixture: np.ndarray, reference: np.ndarray, estimate: np.ndarray, f
     values are averaged: MSST passes channels where the package expects stems.  ``fir``: weighting taps, by default
     :func:`metrics.weighting.hearing_filter`.
     """
-    mixture, reference, estimate = _cut(mixture, reference, estimate)
+    mixture, reference, estimate = cut(mixture, reference, estimate)
     taps = hearing_filter() if fir is None else np.asarray(fir, np.float64)
     delay = len(taps) // 2 - 1
     # the package derives the length from seconds, which now and then loses a sample to rounding
@@ -54,14 +54,14 @@ def log_wmse(mixture: np.ndarray, reference: np.ndarray, estimate: np.ndarray, f
 
 def aura_stft(reference: np.ndarray, estimate: np.ndarray) -> float:
     """``100 / (1 + 10·loss)`` of auraloss' `STFTLoss` (Hann 1024, hop 256): spectral convergence + log magnitude."""
-    reference, estimate = _cut(reference, estimate)
+    reference, estimate = cut(reference, estimate)
     return 100 / (1 + 10 * _stft_loss(reference, estimate, 1024, 256))
 
 
 def aura_mrstft(reference: np.ndarray, estimate: np.ndarray, sample_rate: int = 44100) -> float:
     """``100 / (1 + 10·loss)`` of auraloss' `MultiResolutionSTFTLoss`: A-weighted, 128 mel bands, Hann 1024 … 4096."""
     taps = a_weighting(sample_rate)
-    reference, estimate = (filtered(x, taps, len(taps) // 2) for x in _cut(reference, estimate))
+    reference, estimate = (filtered(x, taps, len(taps) // 2) for x in cut(reference, estimate))
     losses = []
     for size in (1024, 2048, 4096):
         losses.append(_stft_loss(reference, estimate, size, size // 4, _mel(sample_rate, size, 128)))
@@ -75,9 +75,9 @@ def bleedless_fullness(reference: np.ndarray, estimate: np.ndarray, sample_rate:
     each signal are raised to that floor.  The means are over the bins that exceed, or lack, more than 1e-6 dB: below
     that the float32 levels of the original are equal.
     """
-    signals = _cut(reference, estimate)
+    signals = cut(reference, estimate)
     mel = _mel(sample_rate, 4096, 512)
-    spectra = functools.partial(_magnitudes, signals, 4096, 1024, padding="constant")
+    spectra = functools.partial(magnitudes, signals, 4096, 1024, padding="constant")
     loudest = np.max([[_db(mel @ x).max() for x in block] for block in spectra()], axis=0)
     sums, counts = np.zeros(2), np.zeros(2)
     for block in spectra():
@@ -90,7 +90,7 @@ def bleedless_fullness(reference: np.ndarray, estimate: np.ndarray, sample_rate:
     return float(100 / (excess[0] + 1)), float(100 / (excess[1] + 1))
 
 
-def _cut(*signals: np.ndarray) -> list[np.ndarray]:
+def cut(*signals: np.ndarray) -> list[np.ndarray]:
     length = min(np.shape(signal)[-1] for signal in signals)
     cut = [np.asarray(signal, np.float64)[..., :length] for signal in signals]
     if any(signal.ndim != 2 or signal.shape != cut[0].shape for signal in cut):
@@ -98,7 +98,7 @@ def _cut(*signals: np.ndarray) -> list[np.ndarray]:
     return cut
 
 
-def _magnitudes(
+def magnitudes(
     signals: list[np.ndarray], size: int, hop: int, window: str | None = "hann", padding: str = "reflect"
 ) -> Iterator[list[np.ndarray]]:
     """Blocks of centred STFT magnitudes ``[C, F, frames]``, one per signal (conventions of ``torch.stft``)."""
@@ -119,7 +119,7 @@ def _stft_loss(
     """Spectral convergence + mean |log ratio|; the estimate is in the denominator because MSST passes it as target."""
     difference = energy = logarithms = 0.0
     count = 0
-    for block in _magnitudes([reference, estimate], size, hop):
+    for block in magnitudes([reference, estimate], size, hop):
         r, e = (np.maximum(x, 1e-4) for x in block)  # auraloss clamps the power at 1e-8
         if mel is not None:
             r, e = mel @ r, mel @ e

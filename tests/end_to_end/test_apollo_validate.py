@@ -5,10 +5,13 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
+from matplotlib.image import imread
 
 import models
 from inference import restoration_scores
+from metrics.log_spectral import cutoff
 from metrics.restoration import UNITS
 from metrics.restoration import restoration_scores as scores_of
 from pretrained import reference_state
@@ -19,19 +22,22 @@ from tests.pretrained import torch_writer
 RATE = 8000
 
 
-def write_song(folder, seed, samples, channels=2, codec="codec.flac"):
+def write_song(folder, seed, samples, channels=2, codec="codec.flac", lowpass=None):
     generator = np.random.default_rng(seed)
     music = generator.uniform(-0.3, 0.3, (samples, channels))
     folder.mkdir(parents=True)
     soundfile.write(folder / "original.wav", music, RATE)
-    soundfile.write(folder / codec, music[:-7] * 0.5 + generator.uniform(-0.1, 0.1, (samples - 7, channels)), RATE)
+    left = music[:-7] * 0.5 + generator.uniform(-0.1, 0.1, (samples - 7, channels))
+    if lowpass:
+        left = scipy.signal.sosfiltfilt(scipy.signal.butter(12, lowpass, fs=RATE, output="sos"), left, axis=0)
+    soundfile.write(folder / codec, left, RATE)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Three songs, a folder that is none, and weights."""
     folder = tmp_path_factory.mktemp("apollo")
-    write_song(folder / "valid" / "one", 0, 12000)
+    write_song(folder / "valid" / "one", 0, 12000, lowpass=2000)
     write_song(folder / "valid" / "two", 1, 9000, channels=1)
     write_song(folder / "valid" / "three.4", 2, 8000, codec="codec_wav.wav")
     write_song(folder / "valid" / "both", 3, 100)
@@ -50,7 +56,7 @@ def command(place, tmp_path, monkeypatch):
 
 
 def test_all_metrics_and_results(place, tmp_path, command, capsys):
-    assert command("--metrics", *UNITS, "--save_results", "--segments", "0.8") == 0
+    assert command("--metrics", *UNITS, "--save_results", "--plot", "--segments", "0.8") == 0
     said = capsys.readouterr()
     assert "both is left out: it has 1 files original.* and 2 codec.*" in said.err + said.out
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "songs").iterdir()}
@@ -64,14 +70,27 @@ def test_all_metrics_and_results(place, tmp_path, command, capsys):
         )
         assert own.shape == (2, compressed.shape[1]) and result["longer"] == -7
         original, compressed = (np.broadcast_to(each, (2, each.shape[1])) for each in (original, compressed))
-        assert result["scores"] == pytest.approx(scores_of(UNITS, original, own, compressed))
-        assert result["codec"] == pytest.approx(scores_of(UNITS, original, compressed, compressed))
+        edge = cutoff(original, compressed)
+        assert result["cutoff"] == pytest.approx(edge and edge * RATE)
+        for which, sound in (("scores", own), ("codec", compressed)):
+            expected = scores_of(UNITS, original, sound, compressed, edge)
+            assert result[which] == pytest.approx({**expected, **({} if edge else {"lsd_high": None})})
+        picture = imread(tmp_path / f"{name}.png")
+        assert picture.shape[0] > 300 and picture.shape[1] > 900 and picture.std() > 0.1
+    assert {name: bool(result["cutoff"]) for name, result in results.items()} == {
+        "one": True,
+        "two": False,
+        "three.4": False,
+    }
+    assert results["one"]["cutoff"] == pytest.approx(2100, rel=0.1)
+    assert "lsd_high leaves them out: three.4, two" in said.out and f"{results['one']['cutoff']:.0f} Hz" in said.out
     summary = json.loads((tmp_path / "summary.json").read_text())
     text = (tmp_path / "results.txt").read_text()
     for metric in UNITS:
-        values = [result["scores"][metric] for result in results.values()]
+        values = [result["scores"][metric] for result in results.values() if result["scores"][metric] is not None]
+        assert len(values) == (1 if metric == "lsd_high" else 3)
         assert summary["restored"][metric] == pytest.approx(
-            {"mean": np.mean(values), "std": np.std(values), "songs": 3}
+            {"mean": np.mean(values), "std": np.std(values), "songs": len(values)}
         )
         assert f"{metric}: {np.mean(values):.4f} (Std: {np.std(values):.4f})" in text
         assert f"{metric}: {np.mean(values):.4f} (Std: {np.std(values):.4f})" in said.out
@@ -104,6 +123,9 @@ def test_goes_on_where_it_stopped(tmp_path, command, monkeypatch):
     assert run("--overlap", "2", "--save_results") == every
     (tmp_path / "two_restored.wav").unlink()
     assert run("--overlap", "2", "--save_results") == {"two"}
+    assert run("--overlap", "2", "--plot") == every  # and lsd_high
+    (tmp_path / "one.png").unlink()
+    assert run("--overlap", "2", "--plot") == {"one"}
     assert run("--overlap", "2", "--restart") == every
 
 
