@@ -5,10 +5,22 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.errors import UserError
+
+
+@contextmanager
+def in_turn(file: str | os.PathLike) -> Iterator[None]:
+    """Wait until no other process (or thread) is in a block of this ``file``, which is made in a folder that is there.
+
+    Where the file system has no locks, nobody waits.
+    """
+    with open(file, "w") as handle:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from runtime.compiler import cxx_compiler
 from runtime.console import log
 from runtime.errors import UserError
 from runtime.files import atomic_folder, cache_folder
+from runtime.lock import in_turn
 from sdaa_emulator import table
 
 SOURCES = Path(__file__).with_name("src")
@@ -39,9 +40,12 @@ def build() -> Path:
         compiler = cxx_compiler()
         if compiler is None:
             raise UserError("the SDAA emulator needs a C++ compiler: install g++, or say which with CXX")
-        log(f"building the SDAA emulator in {folder}")
-        with atomic_folder(folder) as work:
-            _compile(compiler, paddle, work)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with in_turn(folder.with_name(f".{folder.name}.lock")):  # whoever comes second finds it built
+            if not (folder / LIBRARY).is_file():
+                log(f"building the SDAA emulator in {folder}")
+                with atomic_folder(folder) as work:
+                    _compile(compiler, paddle, work)
     return folder
 
 

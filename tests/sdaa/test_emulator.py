@@ -3,6 +3,9 @@
 import json
 import re
 import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -29,6 +32,21 @@ def both(function, *shapes, dtype="float32"):
 def test_it_is_built_once():
     assert build() == build()
     assert [path.name for path in build().iterdir()] == ["libpaddle-sdaa-emulator.so"]
+
+
+def test_who_needs_it_at_the_same_time_waits_for_one_build(tmp_path, monkeypatch):
+    builder, built = sys.modules[build.__module__], []
+
+    def compile_slowly(compiler, paddle, folder):
+        built.append(folder)
+        time.sleep(0.2)
+        (folder / builder.LIBRARY).touch()
+
+    monkeypatch.setenv("PADDLESTEMS_CACHE", str(tmp_path))
+    monkeypatch.setattr(builder, "_compile", compile_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: build(), range(2)))
+    assert folders[0] == folders[1] and (folders[0] / builder.LIBRARY).is_file() and len(built) == 1
 
 
 def test_visible_cards_are_those_of_the_system_in_the_order_asked_for():
