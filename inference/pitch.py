@@ -22,7 +22,7 @@ from inference.progress import Cancel, Progress, Watch
 from runtime.errors import UserError
 
 THRESHOLD = 0.03  # of the salience: what is lower is unvoiced, as in the originals
-CHUNK = 1024  # frames of a chunk that are kept; a multiple of what any network's levels divide
+CHUNK = 3072  # frames of a chunk that are kept; a multiple of what any network's levels divide
 _BLOCK = 1 << 16  # samples read at a time
 
 

@@ -199,7 +199,7 @@ class _Operation:
 class _Plan:
     """The forward and backward operations of one convolution with fixed shapes."""
 
-    attributes: _Handle | None = None  # of the forward pass, see models.onednn_relu
+    attributes: _Handle | None = None  # of the forward pass, see models.onednn_residual
 
     def __init__(self, kind: str, x: tuple, weight: tuple, bias: bool, stride: tuple, dilation: tuple, padding: tuple):
         top, bottom, left, right = padding

@@ -5,11 +5,13 @@ layer as in Dream-High/RMVPE and yxlllc/RMVPE. Layers have the names and the ord
 load by name. Pictures are ``[B, channels, frames, mel bands]``.
 """
 
+from collections.abc import Sequence
+
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from models import card, onednn, onednn_relu
+from models import card, onednn, onednn_residual
 from models.demucs_layers import Conv2d, ConvTranspose2d
 from models.rmvpe_config import RMVPEConfig
 
@@ -74,23 +76,35 @@ class ConvBlockRes(nn.Layer):
         self.shortcut = Conv2d(inputs, outputs, (1, 1)) if inputs != outputs else None
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        first, norm, relu, *second = self.conv
-        y = _normalised(*second, _normalised(first, norm, relu, x))
-        return y + (x if self.shortcut is None else self.shortcut(x))
+        return self.conv(x) + (x if self.shortcut is None else self.shortcut(x))
+
+    def in_numbers(self) -> onednn_residual.Block:
+        """What the block is outside of training."""
+        first, norm, _, second, last_norm, _ = self.conv
+        shortcut = None if self.shortcut is None else (self.shortcut.weight, self.shortcut.bias)
+        return onednn_residual.Block(_fused(first, norm), _fused(second, last_norm), shortcut)
 
 
-def _normalised(convolution: Conv2d, norm: BatchNorm2d, relu: nn.ReLU, x: paddle.Tensor) -> paddle.Tensor:
-    """One layer after the other; without gradients on the CPU in one pass, where its weights are few beside ``x``."""
-    weight = convolution.weight
-    if norm.training or paddle.is_grad_enabled() or not onednn.usable(x) or weight.size > x.size:
-        return relu(norm(convolution(x)))
-    scale, shift = norm.affine()
-    height, width = convolution.padding
-    return onednn_relu.conv2d_relu(x, weight * scale.reshape([-1, 1, 1, 1]), shift, (height, height, width, width))
+def _fused(convolution: Conv2d | ConvTranspose2d, norm: BatchNorm2d) -> onednn_residual.Convolution:
+    return onednn_residual.Convolution(convolution.weight, *norm.affine())
+
+
+def _fusible(layer: nn.Layer, x: paddle.Tensor) -> bool:
+    """Whether oneDNN may compute several layers in one go: on the CPU, without gradients and outside of training."""
+    return not (layer.training or paddle.is_grad_enabled()) and onednn.usable(x)
 
 
 def _blocks(inputs: int, outputs: int, count: int) -> nn.LayerList:
     return nn.LayerList([ConvBlockRes(outputs if block else inputs, outputs) for block in range(count)])
+
+
+def _follow(blocks: Sequence[ConvBlockRes], x: paddle.Tensor) -> paddle.Tensor:
+    """Residual blocks one after the other."""
+    if _fusible(blocks[0], x):
+        return onednn_residual.residual(x, (block.in_numbers() for block in blocks))
+    for block in blocks:
+        x = block(x)
+    return x
 
 
 class ResEncoderBlock(nn.Layer):
@@ -101,9 +115,7 @@ class ResEncoderBlock(nn.Layer):
         self.conv = _blocks(inputs, outputs, count)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        for block in self.conv:
-            x = block(x)
-        return x
+        return _follow(self.conv, x)
 
 
 class Encoder(nn.Layer):
@@ -136,9 +148,7 @@ class Intermediate(nn.Layer):
         self.layers = nn.LayerList([ResEncoderBlock(each, 2 * width, config.n_blocks) for each in inputs])
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        return _follow([block for layer in self.layers for block in layer.conv], x)
 
 
 class TimbreFilter(nn.Layer):
@@ -149,7 +159,7 @@ class TimbreFilter(nn.Layer):
         self.layers = nn.LayerList([ConvBlockRes(width, width) for width in _widths(config)])
 
     def forward(self, skips: list[paddle.Tensor]) -> list[paddle.Tensor]:
-        return [layer(skip) for layer, skip in zip(self.layers, skips, strict=True)]
+        return [_follow([layer], skip) for layer, skip in zip(self.layers, skips, strict=True)]
 
 
 class Unpool(ConvTranspose2d):
@@ -176,10 +186,12 @@ class ResDecoderBlock(nn.Layer):
         self.conv2 = _blocks(2 * outputs, outputs, count)
 
     def forward(self, x: paddle.Tensor, skip: paddle.Tensor) -> paddle.Tensor:
-        x = paddle.concat([self.conv1(x), skip], axis=1)
-        for block in self.conv2:
-            x = block(x)
-        return x
+        unpool, norm, _ = self.conv1
+        if _fusible(self, x):
+            x = onednn_residual.transposed(x, _fused(unpool, norm), tuple(unpool.stride), tuple(unpool.ends))
+        else:
+            x = self.conv1(x)
+        return _follow(self.conv2, paddle.concat([x, skip], axis=1))
 
 
 class Decoder(nn.Layer):

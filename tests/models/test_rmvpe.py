@@ -5,9 +5,9 @@ import paddle
 import pytest
 
 import models
-from models import onednn, onednn_relu
+from models import onednn, onednn_residual
 from models.rmvpe import pad_frames
-from models.rmvpe_blocks import BatchNorm2d, ConvBlockRes, Unpool
+from models.rmvpe_blocks import BatchNorm2d, Unpool
 from models.tensors import tensors
 from pretrained import load_weights
 from pretrained.loading import load_reference_state, reference_state
@@ -152,17 +152,17 @@ def test_one_number_a_channel_has_no_variance():
         norm(paddle.ones([1, 3, 1, 1]))
 
 
-def test_one_pass_without_gradients_is_the_layers_one_after_the_other(monkeypatch):
-    block, x, taken = random_weights(ConvBlockRes(3, 5), 2), paddle.to_tensor(noise(2, 3, 16, 9) - 0.5), []
-    block.eval()
-    layers = block(x).numpy()
-    in_one = onednn_relu.conv2d_relu
-    monkeypatch.setattr(onednn_relu, "conv2d_relu", lambda *given: taken.append(1) or in_one(*given))
+@pytest.mark.parametrize("options", [{}, {"kernel_size": (1, 2), "n_blocks": 2, "en_out_channels": 16}])
+def test_without_gradients_it_is_the_layers_one_after_the_other(monkeypatch, options):
+    model, x = small("rmvpe_e2e", **options).unet, paddle.to_tensor(noise(2, 1, 16, 8))
+    for layer in model.sublayers():
+        if isinstance(layer, BatchNorm2d):
+            random_weights(layer, 2)
+    layers, taken, in_one = model(x).numpy(), [], onednn_residual.residual
+    monkeypatch.setattr(onednn_residual, "residual", lambda *given: taken.append(1) or in_one(*given))
     with paddle.no_grad():
-        np.testing.assert_allclose(block(x).numpy(), layers, rtol=1e-5, atol=1e-5)
-        assert len(taken) == (2 if onednn.usable(x) else 0)
-        block(paddle.to_tensor(noise(1, 3, 2, 2)))  # fewer numbers than the weights have
-        assert len(taken) == (2 if onednn.usable(x) else 0)
+        np.testing.assert_allclose(model(x).numpy(), layers, rtol=1e-5, atol=1e-5 * np.abs(layers).max())
+    assert len(taken) == (3 + 1 + 3 + 3 if onednn.usable(x) else 0)
 
 
 @pytest.mark.parametrize("stride", [(2, 2), (1, 2)])
