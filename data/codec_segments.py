@@ -125,6 +125,11 @@ class CodecFiles:
         pair = self.pairs[index]
         return CodecFile(pair.name, *_read(pair, 0, pair.samples, self.channels))
 
+    @property
+    def songs(self) -> list[CodecPair]:
+        """The pairs."""
+        return self.pairs
+
     def summary(self) -> str:
         """One line: how many pairs there are, and how long they are."""
         return _told(self.pairs, self.sample_rate)

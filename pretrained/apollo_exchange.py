@@ -10,6 +10,7 @@ from typing import Any
 from models.apollo_config import ApolloConfig
 from pretrained.loading import reference_state
 from pretrained.torch_save import save
+from runtime import checkpoint
 from runtime.atomic import atomic_write
 
 _SECONDS = 10  # of a chunk there
@@ -17,10 +18,25 @@ _SCORED = re.compile(r"epoch=(\d+)-val_loss=(-?[\d.]+)\.ckpt")  # what the train
 
 
 def names(source: str | Path) -> tuple[str, str]:
-    """Of the weights and of the configuration, as the training fork makes them out of the checkpoint's name."""
-    found = _SCORED.fullmatch(Path(source).name)
-    suffix = f"_ep_{found[1]}_val_loss_{found[2]}" if found else ""
+    """Of the weights and of the configuration, as the training fork makes them out of the checkpoint's name.
+
+    A checkpoint of ours says itself how many epochs it has learnt, and its loss if it was validated.
+    """
+    source = Path(source)
+    if (source / checkpoint.STATE).is_file():
+        suffix = _scored(checkpoint.read_state(source))
+    else:
+        found = _SCORED.fullmatch(source.name)
+        suffix = f"_ep_{found[1]}_val_loss_{found[2]}" if found else ""
     return f"model_apollo{suffix}.ckpt", f"config_apollo{suffix}.yaml"
+
+
+def _scored(state: dict[str, Any]) -> str:
+    if "epoch" not in state:
+        return ""
+    losses = {line["step"]: line["valid"]["loss"] for line in state.get("history", ())}
+    loss = losses.get(state["step"])
+    return f"_ep_{state['epoch']}" + ("" if loss is None else f"_val_loss_{loss:.4f}")
 
 
 def write(model: Any, folder: Path, source: str | Path, description: str = "") -> tuple[Path, Path]:
@@ -29,7 +45,7 @@ def write(model: Any, folder: Path, source: str | Path, description: str = "") -
     Args:
         model: an Apollo; its discriminator, which only training needs, is no part of it
         folder: is made if it is not there
-        source: where the weights came from, for the names
+        source: the file or checkpoint that the weights came from, for the names
         description: text to put into the file
     """
     import paddle

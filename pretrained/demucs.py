@@ -238,6 +238,16 @@ def fetch(
     return target
 
 
+def fetch_members(name: str, repo: str | Path | None = None, offline: bool = False) -> None:
+    """Downloads what is not here of the networks behind a published name, before there are processes that would wait.
+
+    Nothing is to be done for other names, or where networks come from ``repo``; errors as of `fetch`.
+    """
+    if repo is None and name != UNTRAINED and is_name(name):
+        for signature in members(name):
+            fetch(signature, offline)
+
+
 def _only(found: list[Path]) -> Path:
     if len(found) > 1:
         raise UserError(f"there are several packages of one network ({', '.join(map(str, found))}): keep one")

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models import registry
+from models.apollo_config import APOLLO
 from models.bsrnn_config import BSRNN
 from models.rmvpe_config import RMVPE
-from pretrained import bsrnn, catalogue, rmvpe, tf_checkpoint
+from pretrained import apollo, bsrnn, catalogue, rmvpe, tf_checkpoint
 from pretrained.catalogue import Archive
 from runtime import files
 from runtime.console import log
@@ -46,6 +47,8 @@ def resolve(name: str | Path, offline: bool = False, root: str | Path | None = N
         raise UserError(f"there is no file or folder {name}")
     if known and registry.resolve(str(name)) in BSRNN:
         return bsrnn.find(registry.resolve(str(name)))
+    if known and registry.resolve(str(name)) in APOLLO:
+        return apollo.find(registry.resolve(str(name)))
     if known and registry.resolve(str(name)) in RMVPE:
         return rmvpe.fetch(registry.resolve(str(name)), offline, root_folder(root))
     return fetch(catalogue.find(str(name)), offline, root)

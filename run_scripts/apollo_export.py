@@ -13,8 +13,8 @@ from runtime.console import log
 EPILOG = """\
 Writes OUT/model_apollo.ckpt, the generator alone with its options and TEXT, in PyTorch's form, and
 OUT/config_apollo.yaml, the configuration that Music-Source-Separation-Training (--model_type apollo) wants. Of a
-checkpoint called epoch=E-val_loss=L.ckpt they are model_apollo_ep_E_val_loss_L.ckpt and config_apollo_….yaml. MODEL is
-as for -m infer.
+checkpoint called epoch=E-val_loss=L.ckpt, and of a run of ours after E epochs, they are
+model_apollo_ep_E_val_loss_L.ckpt and config_apollo_….yaml. MODEL is as for -m infer.
 
 --static writes a folder OUT/<network>-static besides: the network as a program of Paddle Inference, network.json with
 network.pdiparams, in float32, for one input of fixed length, and facts.json about it. It is compared with the network
@@ -66,7 +66,7 @@ def export(options: argparse.Namespace) -> int:
 
     loaded = load(plan)
     loaded.model.eval()
-    paths = apollo_exchange.write(loaded.model, options.output, plan.weights, options.description)
+    paths = apollo_exchange.write(loaded.model, options.output, loaded.path, options.description)
     log(f"wrote {paths[0]} and {paths[1]} of {loaded.path} ({loaded.hash})")
     if options.static:
         from run_scripts import static_program

@@ -81,19 +81,6 @@ def check(cfg: Any, bag: Any) -> None:
             raise UserError(f"{bag.name} has {value} where the songs have {wanted}: add {key}={value}")
 
 
-def fetch(options: argparse.Namespace) -> None:
-    """Downloads published weights that are not here, before there are processes that would wait for it.
-
-    Raises:
-        UserError: there is no such model, or no connection
-    """
-    from pretrained import demucs as published
-
-    if options.repo is None and published.is_name(options.name) and options.name != published.UNTRAINED:
-        for signature in published.members(options.name):
-            published.fetch(signature, options.offline)
-
-
 def score(cfg: Any, options: argparse.Namespace, group: Any) -> dict[str, float]:
     """The scores of the model over the test songs, the same in all processes.
 
@@ -128,6 +115,7 @@ def table(scores: dict[str, float], sources: Sequence[str]) -> str:
 def main(arguments: list[str]) -> int:
     """Scores; returns the exit status."""
     options = parse(arguments)
+    from pretrained import demucs as published
     from runtime import device as devices
     from runtime import distributed
     from runtime.files import write_json
@@ -137,7 +125,7 @@ def main(arguments: list[str]) -> int:
     experiment, here = xp.elsewhere(xp.compose(options.overrides), demucs.places(options)), processes_here(options)
     device = devices.select(options.device or "auto", None, here)
     if not in_worker():
-        fetch(options)
+        published.fetch_members(options.name, options.repo, options.offline)
     if here > 1 and not in_worker():
         command = [
             str(demucs.SCRIPT),

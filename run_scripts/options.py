@@ -47,14 +47,18 @@ class Parser(argparse.ArgumentParser):
         return sentence
 
 
-def add_common(parser: argparse.ArgumentParser, config: str | None = None) -> None:
+def add_common(
+    parser: argparse.ArgumentParser, config: str | None = None, dataset: str = "folder of the songs"
+) -> None:
     """Add ``--device``, ``--dataset``, ``-v/-q`` and, if ``config`` names the default one, ``-c`` and ``key=value``.
+
+    ``dataset`` says what is in that folder.
 
     They arrive as ``device``, ``dataset`` (``None`` if not given), ``verbosity`` (-1, 0, 1), ``config``, ``overrides``.
     """
     parser.add_argument("--device", metavar="NAME", help="auto (default) | cpu | gpu | sdaa, or one card: sdaa:1")
     usual = "dataset" if config is None else "the configuration's"
-    parser.add_argument("--dataset", metavar="FOLDER", help=f"folder of the songs (default: {usual})")
+    parser.add_argument("--dataset", metavar="FOLDER", help=f"{dataset} (default: {usual})")
     add_loudness(parser)
     if config is not None:
         text = f"configuration: a name below configs/ or a YAML file (default: {config})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,10 +12,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pretrained.apollo import SAVED
 from run_scripts import options as shared
 from run_scripts.modes import enter
 from run_scripts.train_options import add_training, configuration, train
 from runtime import console
+from runtime.errors import UserError
 from runtime.worker import in_worker
 from training.interrupts import StopRequests
 
@@ -42,7 +45,7 @@ modes:
 examples:
   python run_scripts/run_apollo.py -m generate --help
   python run_scripts/run_apollo.py -m train -c configs/apollo.yaml
-  python run_scripts/run_apollo.py -m train 'data.train.folders=[pairs/train]' 'data.valid.folders=[pairs/valid]'
+  python run_scripts/run_apollo.py -m train --dataset pairs
 """
 EPILOG = """\
 -c takes a configuration with the keys of the Apollo-Training fork (exp, datas, model, …, as configs/apollo.yaml) or
@@ -62,7 +65,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         description="Train a network that restores what a codec has taken from music.",
         epilog=EPILOG,
     )
-    add_training(parser, DEFAULT, "False: a new run begins from scratch (the default); --model begins with weights")
+    load = f"True: a new run begins with {SAVED}; False: from scratch (the default); --model names other weights"
+    dataset = "folder with pairs in train and, to be judged by, in valid, as -m generate makes them"
+    add_training(parser, DEFAULT, load, dataset)
     text = "weights that a new run begins with, those of the discriminator included where they are there"
     parser.add_argument("-m", "--model", dest="train.init", metavar="CKPT", help=text)
     return parser.parse(arguments)
@@ -76,7 +81,23 @@ def settled(options: argparse.Namespace) -> tuple[Any, tuple[str, ...]]:
         notes: tuple[str, ...] = ()
         if apollo_yaml.is_original(options.config):
             options.config, notes = stack.enter_context(apollo_yaml.as_ours(options.config))
+        options.overrides = [*_folders(options.dataset), *options.overrides]
+        options.dataset = None
         return configuration(options, group="apollo"), notes
+
+
+def _folders(dataset: str | None) -> list[str]:
+    """The changes of the configuration that ``--dataset`` stands for."""
+    if dataset is None:
+        return []
+    found = [split for split in ("train", "valid") if Path(dataset, split).is_dir()]
+    if "train" not in found:
+        raise UserError(
+            f"--dataset {dataset} has no folder train: make one with run_apollo.py -m generate -gt -o {dataset}/train, "
+            "or name folders with data.train.folders"
+        )
+    texts = {split: json.dumps([str(Path(dataset, split))], ensure_ascii=False) for split in found}
+    return [f"data.{split}.folders={text}" for split, text in texts.items()]
 
 
 def run(arguments: list[str]) -> int:

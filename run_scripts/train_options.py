@@ -15,14 +15,17 @@ from training.interrupts import StopRequests
 SOURCES = {"fast_train": "cache", "train": "decode"}  # mode → data.source
 
 
-def add_training(parser: argparse.ArgumentParser, default: str, load: str) -> None:
+def add_training(
+    parser: argparse.ArgumentParser, default: str, load: str, dataset: str = "folder of the songs"
+) -> None:
     """Add what `configuration` and `train` understand.
 
     Args:
         default: name of the configuration if none is given
         load: what ``-lm`` does
+        dataset: what is in the folder ``--dataset``
     """
-    shared.add_common(parser, default)
+    shared.add_common(parser, default, dataset)
     shared.add_processes(parser)
     shared.add_nodes(parser)
     key = parser.add_argument_group("training").add_argument

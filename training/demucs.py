@@ -111,12 +111,7 @@ def _run(experiment: Any, device: Device, group: Group, requests: StopRequests, 
         experiment=cfg,
     )
     status = trainer.fit()
-    best = checkpoint.best(folder)
-    journal.say(f"wrote {checkpoint.latest(folder)}" + (f", the best so far is {best}" if best else ""))
-    if status:
-        journal.say(f"saved at step {state.step} after {clock}: status {status}, the same command goes on from here")
-    else:
-        journal.say(f"finished at epoch {state.epoch} after {clock}")
+    journal.conclude(state, status, clock)
     return status
 
 

@@ -35,7 +35,8 @@ def prepare(cfg: Any, cache: str | Path | None) -> None:
     What is there already takes a moment; else this takes too long for processes that wait for each other.
     Raises as `load` does, and UserError for weights that cannot be had.
     """
-    _fetch(cfg)
+    if cfg.continue_pretrained:
+        published.fetch_members(cfg.continue_pretrained, cfg.pretrained_repo)
     wavset.prepare(cfg, cache)
 
 
@@ -65,10 +66,3 @@ def fingerprint(train: wavset.WaveSegments) -> str:
     """Twelve hexadecimal digits that name the training songs, their order and their lengths."""
     songs = "\n".join(f"{track.song.name} {track.length}" for track in train.tracks)
     return hashlib.sha256(f"{len(train)}\n{songs}".encode()).hexdigest()[:12]
-
-
-def _fetch(cfg: Any) -> None:
-    name = cfg.continue_pretrained
-    if name and not cfg.pretrained_repo and name != published.UNTRAINED and published.is_name(name):
-        for signature in published.members(name):
-            published.fetch(signature)

@@ -32,6 +32,9 @@ class EpochJournal(Journal):
     def _said(self, losses: Mapping[str, float]) -> str:
         return scores({name: value for name, value in losses.items() if name in _SHOWN})
 
+    def _reached(self, state: State) -> str:
+        return f"epoch {state.epoch}"
+
     def _verdict(self, state: State, better: bool) -> str:
         valid = state.history[-1]["valid"]
         mark = "best so far" if better else f"best {valid['best']:.5g} at step {state.best_step}"

@@ -103,12 +103,7 @@ def _run(cfg: Any, device: Device, group: Group, requests: StopRequests, folder:
         cfg, recipe, state, stream, validation, group, journal, requests, folder, identity, listen
     )
     status = trainer.fit()
-    best = checkpoint.best(folder)
-    journal.say(f"wrote {checkpoint.latest(folder)}" + (f", the best so far is {best}" if best else ""))
-    if status:
-        journal.say(f"saved at step {state.step} after {clock}: status {status}, the same command goes on from here")
-    else:
-        journal.say(f"finished at step {state.step} after {clock}")
+    journal.conclude(state, status, clock)
     return status
 
 
@@ -129,9 +124,11 @@ def begin(
         try:
             weights = pretrained.load_weights(model, source)
         except UserError as failure:
-            raise UserError(f"{failure}; {prepare.FROM_SCRATCH}") from failure
-        origin = f"{weights.path} ({weights.kind}, {weights.hash})"
+            raise UserError(f"{failure}; {prepare.way_out(cfg, source)}") from failure
+        source, origin = weights.path, f"{weights.path} ({weights.kind}, {weights.hash})"
     state = recipes.trainer(cfg).begin(cfg, recipe, model, device, source)
+    if state.opponent and source is not None:
+        origin += f"; discriminator: {state.opponent.origin}"
     if last is not None:
         groups, saved = checkpoint.load(last, network=identity["network"])
         if saved.get("data") != identity["data"]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime import console
+from runtime import checkpoint, console
 from runtime.files import atomic_write
 from training.curve import LossCurve
 from training.state import State
@@ -125,6 +125,21 @@ class Journal:
         """After the last step of this session."""
         if self.curve:
             self.curve.draw(state.history)
+
+    def conclude(self, state: State, status: int, clock: Clock) -> None:
+        """The last lines of a session: what it has written, and whether it goes on."""
+        if self.speaks:
+            best = checkpoint.best(self.folder)
+            console.log(f"wrote {checkpoint.latest(self.folder)}" + (f", the best so far is {best}" if best else ""))
+            if status:
+                where = f"saved at step {state.step} after {clock}"
+                console.log(f"{where}: status {status}, the same command goes on from here")
+            else:
+                console.log(f"finished at {self._reached(state)} after {clock}")
+
+    def _reached(self, state: State) -> str:
+        """How far the run has come."""
+        return f"step {state.step}"
 
     def close(self) -> None:
         """Flushes the curves."""

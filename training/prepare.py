@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import pretrained
-from models.registry import describe
+from models.registry import describe, resolve
+from pretrained import apollo, bsrnn
 from runtime import checkpoint, config
 from runtime.console import log
 from runtime.errors import UserError
@@ -16,9 +18,11 @@ from runtime.files import alone, require_writable
 from training import recipes
 from training.schedule import learning_rate
 
-FROM_SCRATCH = "or train from scratch with -lm False"
-
 _OTHERS = 3  # runs to mention beside a new one
+_ORIGINALS = {  # families whose files say which network they are of: the reader, and options that shapes depend on
+    "apollo": (apollo, ("feature_dim", "layer")),
+    "bsrnn": (bsrnn, ("t_timesteps", "fc_dim", "rnn_dim", "num_layers", "mlp_dim")),
+}
 _LIMITS = (  # keys, what their values must fulfil, the same in words
     (
         "train.batch_size train.accumulate train.processes train.save_every train.keep train.check_every "
@@ -114,10 +118,31 @@ def initial_weights(cfg: Any, offline: bool = False) -> Path | None:
     """
     if cfg.train.init == "scratch":
         return None
+    published = cfg.train.init == "published"
     try:
-        return pretrained.resolve(cfg.network if cfg.train.init == "published" else cfg.train.init, offline)
+        return pretrained.resolve(cfg.network if published else cfg.train.init, offline)
     except UserError as failure:
-        raise UserError(f"there are no weights to start from (-lm True): {failure}; {FROM_SCRATCH}") from failure
+        missing = "there are no weights to start from (-lm True)"
+        if not published:
+            missing = f"the weights to start from, {cfg.train.init}, cannot be had"
+        raise UserError(f"{missing}: {failure}; {_from_scratch(cfg)}") from failure
+
+
+def way_out(cfg: Any, source: Path) -> str:
+    """How to go on where the weights in ``source`` do not fit the network; names the options that they need."""
+    own, needed = plain(cfg.model), {}
+    reader, sizes = _ORIGINALS.get(resolve(cfg.network).split("_")[0], (None, ()))
+    if reader and source.is_file():
+        with suppress(UserError):  # what the weights failed by says more
+            needed = reader.options_of(source)
+    texts = [f"model.{key}={json.dumps(needed[key])}" for key in sizes if key in needed and needed[key] != own[key]]
+    return (f"such weights need {' '.join(texts)}; " if texts else "") + _from_scratch(cfg)
+
+
+def _from_scratch(cfg: Any) -> str:
+    if cfg.train.init == "published":
+        return "or train from scratch with -lm False"
+    return "or train from scratch without them"
 
 
 def set_aside(folder: Path) -> None:

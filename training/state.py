@@ -21,6 +21,7 @@ from runtime.errors import UserError
 from training.ema import EMA
 
 Arrays = dict[str, np.ndarray]
+DISCRIMINATOR = "discriminator"  # group of arrays of a network's opponent, in a checkpoint
 NUMBERS = (
     *("step", "epoch", "position", "bad_steps", "validated_step", "validated_epoch", "best", "best_step"),
     *("totals", "counted", "history", "seconds"),
@@ -29,10 +30,14 @@ NUMBERS = (
 
 @dataclass
 class Opponent:
-    """A second network, which the first one is trained against, and its optimiser."""
+    """A second network, which the first one is trained against, and its optimiser.
+
+    ``origin`` is a phrase that says where its weights come from.
+    """
 
     model: paddle.nn.Layer
     optimizer: paddle.optimizer.Optimizer
+    origin: str = "from scratch"
 
 
 @dataclass
@@ -84,8 +89,8 @@ class State:
         """Every array by group and stable name: what a checkpoint holds."""
         groups = {"model": model_arrays(self.model), "optimizer": optimizer_arrays(self.optimizer, self.model)}
         if self.opponent:
-            groups["discriminator"] = model_arrays(self.opponent.model)
-            groups["discriminator_optimizer"] = optimizer_arrays(self.opponent.optimizer, self.opponent.model)
+            groups[DISCRIMINATOR] = model_arrays(self.opponent.model)
+            groups[f"{DISCRIMINATOR}_optimizer"] = optimizer_arrays(self.opponent.optimizer, self.opponent.model)
         return groups | {name: average.arrays() for name, average in self.averages.items()}
 
     def numbers(self) -> dict[str, Any]:
@@ -108,8 +113,8 @@ class State:
         load_state(self.model, groups["model"], source="the arrays of the checkpoint")
         load_optimizer(self.optimizer, self.model, groups["optimizer"])
         if self.opponent:
-            load_state(self.opponent.model, groups["discriminator"], source="the arrays of the checkpoint")
-            load_optimizer(self.opponent.optimizer, self.opponent.model, groups["discriminator_optimizer"])
+            load_state(self.opponent.model, groups[DISCRIMINATOR], source="the arrays of the checkpoint")
+            load_optimizer(self.opponent.optimizer, self.opponent.model, groups[f"{DISCRIMINATOR}_optimizer"])
         for name, average in self.averages.items():
             average.restore(groups[name], numbers.get("averages", {}).get(name, 0.0))
         if self.scaler and "scaler" in numbers:

@@ -24,7 +24,7 @@ from training.interrupts import StopRequests
 from training.journal import Journal
 from training.recipes import Recipe
 from training.schedule import learning_rate
-from training.state import Arrays, State
+from training.state import DISCRIMINATOR, Arrays, State
 from training.stream import Stream
 from training.validation import Validation
 
@@ -305,9 +305,9 @@ class Trainer:
             self.saved_step = self.state.step
 
     def _best_groups(self) -> dict[str, Arrays]:
-        """The arrays of the weights that were judged, and the averaged ones' origin."""
+        """The arrays of the weights that were judged, the averaged ones' origin, and what they were trained against."""
         groups = self.state.groups()
-        return {name: groups[name] for name in (*self.state.averages, "model")}
+        return {name: groups[name] for name in (*self.state.averages, "model", DISCRIMINATOR) if name in groups}
 
     def _write(self, kind: str, groups: Callable[[], dict[str, Arrays]], keep: int | None = 1) -> None:
         """Saves ``groups()`` below ``kind`` and removes all but the last ``keep`` there; None keeps all."""

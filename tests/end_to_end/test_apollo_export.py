@@ -11,8 +11,9 @@ import models
 from inference import restoration
 from models.apollo_config import DiscriminatorConfig
 from models.apollo_discriminator import MultiFrequencyDiscriminator
-from pretrained import load_weights, reference_state, torch_pickle
+from pretrained import apollo_exchange, load_weights, reference_state, torch_pickle
 from run_scripts import apollo_export, static_program
+from runtime import checkpoint
 from runtime.errors import UserError
 from tests.pretrained import torch_writer
 
@@ -67,6 +68,15 @@ def test_names_without_a_score_and_the_other_spelling(place, tmp_path):
     words = ["-m", str(place[0] / "last.ckpt"), "-c", str(place[0] / "apollo.yml"), "-o", str(tmp_path)]
     assert apollo_export.main([*words, "--discription", "x"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"model_apollo.ckpt", "config_apollo.yaml"}
+
+
+def test_a_checkpoint_of_ours_says_its_epoch_and_its_loss(tmp_path):
+    """The loss of just these weights, if they were judged."""
+    history = [{"step": 3, "valid": {"loss": -1.23456}}, {"step": 6, "valid": {"loss": -2.0}}]
+    expected = {3: "_ep_2_val_loss_-1.2346", 6: "_ep_2_val_loss_-2.0000", 7: "_ep_2"}
+    for step, suffix in expected.items():
+        path = checkpoint.save(tmp_path / "best", {}, {"step": step, "epoch": 2, "history": history})
+        assert apollo_exchange.names(path) == (f"model_apollo{suffix}.ckpt", f"config_apollo{suffix}.yaml")
 
 
 def test_torch_loads_it(place, tmp_path):

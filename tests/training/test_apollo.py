@@ -1,6 +1,9 @@
 """Apollo in the training loop: two networks step by step, runs in parts, whole files, the best weights."""
 
 import json
+import os
+import signal
+from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,13 +12,19 @@ import paddle
 import pytest
 import soundfile
 
+from pretrained import load_reference_state, reference_state
+from run_scripts import run_apollo
 from runtime import checkpoint, config
 from runtime.device import Device
 from runtime.distributed import Group
 from runtime.errors import UserError
+from runtime.launch import requeue_status
+from sdaa_emulator import environment
 from tests.end_to_end.test_train import python
+from tests.pretrained import torch_writer
+from tests.sdaa.cards import needs_compiler
 from tests.training.runs import assert_equal, outcome, train
-from training import recipes
+from training import experiment, recipes
 from training.adversarial import AdversarialTrainer
 from training.apollo_data import in_pieces
 from training.gradients import trainable
@@ -115,17 +124,23 @@ def by_hand(cfg, processes: int) -> tuple[dict, dict]:
     return tuple(model_arrays(network) for network in replicas[0])
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_steps_are_those_of_two_optimisers_one_after_the_other(settings, processes):
-    """Limits, weight decay, rates by epoch and, with two processes, the mean of the gradients included."""
+@pytest.mark.parametrize(
+    ("device", "processes"), [("cpu", 1), ("cpu", 2), pytest.param("sdaa", 2, marks=needs_compiler)]
+)
+def test_steps_are_those_of_two_optimisers_one_after_the_other(settings, device, processes):
+    """Limits, weight decay, rates by epoch and, with two processes, the mean of the gradients included.
+
+    On two emulated cards it is a crash if the host touches their memory.
+    """
     overrides = settings(*BY_HAND, f"train.processes={processes}")
     cfg = config.load("apollo/tiny", overrides)
     expected = by_hand(cfg, processes)
     if processes == 1:
         assert train(cfg) == 0
     else:
-        command = ["-m", "train", "-c", "apollo/tiny", "--device", "cpu", "-npn", "2"]
-        python("run_scripts/run_apollo.py", *command, *overrides)
+        command = ["-m", "train", "-c", "apollo/tiny", "--device", device, "-npn", "2", *overrides]
+        cards = environment(cards=2, strict=True) if device == "sdaa" else {}
+        python("run_scripts/run_apollo.py", *command, **cards)
     groups = outcome(cfg)[0]
     for group, arrays in zip(("model", "discriminator"), expected, strict=True):
         assert groups[group].keys() == arrays.keys()
@@ -190,7 +205,7 @@ def test_a_run_in_two_parts_equals_one(configure):
     assert {"model", "optimizer", "discriminator", "discriminator_optimizer"} == outcome(whole)[0].keys()
     assert_equal(outcome(parts[1]), outcome(whole))
     assert_equal(outcome(parts[1], "best"), outcome(whole, "best"))
-    assert outcome(whole, "best")[0].keys() == {"model"}
+    assert outcome(whole, "best")[0].keys() == {"model", "discriminator"}
 
 
 def test_the_best_weights_are_kept(configure):
@@ -207,15 +222,101 @@ def test_the_best_weights_are_kept(configure):
     assert all(line["valid"]["loss"] == -line["valid"]["sisdr"] for line in history)
 
 
+def begun(cfg) -> tuple[list[dict], str]:
+    """The arrays of both networks that a run begins with, and where it says they are from."""
+    state, origin = experiment.begin(cfg, recipes.create(cfg), Device("cpu", 0, "test"), Path("nowhere"), {})
+    return [model_arrays(network) for network in (state.model, state.opponent.model)], origin
+
+
 def test_a_new_run_begins_with_both_networks_of_another(configure):
-    first = configure("train.steps=2")
+    """A run's folder stands for its best weights, with the discriminator of that time; older ones may have none."""
+    first = configure("train.steps=4", "train.valid_every=2")
     assert train(first) == 0
-    source = checkpoint.latest(config.run_folder(first, first.model_dir))
-    cfg = configure(f"train.init={source}", *(f"train.{kind}lr=0" for kind in ("", "discriminator.")), "train.steps=1")
-    assert train(cfg) == 0
-    for group, arrays in checkpoint.load(source, ["model", "discriminator"])[0].items():
-        learnt = {name for name in arrays if not name.endswith(("weight_u", "weight_v"))}
-        assert all((outcome(cfg)[0][group][name] == arrays[name]).all() for name in learnt)
+    run = config.run_folder(first, first.model_dir)
+    best = checkpoint.best(run)
+    found, origin = begun(configure(f"train.init={run}"))
+    for arrays, group in zip(found, ("model", "discriminator"), strict=True):
+        assert_same(arrays, checkpoint.load(best, [group])[0][group])
+    assert origin.startswith(f"{best} (checkpoint, ") and origin.endswith(f"; discriminator: from {best}")
+    groups, state = checkpoint.load(best, ["model"])
+    alone = checkpoint.save(run / "alone", groups, state)
+    found, origin = begun(configure(f"train.init={alone}"))
+    assert origin.startswith(f"{alone} (checkpoint, ") and origin.endswith("; discriminator: from scratch")
+    assert_same(found[1], model_arrays(recipes.create(first).opponent().model))
+
+
+def test_a_new_run_begins_with_both_networks_of_the_forks_checkpoint(configure, tmp_path):
+    recipe, random = recipes.create(cfg := configure()), np.random.default_rng(7)
+    networks = {"audio_model": recipe.build_model(), "discriminator": recipe.opponent().model}
+    states = {
+        kind: {name: random.standard_normal(array.shape).astype(np.float32) for name, array in state.items()}
+        for kind, state in ((kind, reference_state(network)) for kind, network in networks.items())
+    }
+    module = {f"{kind}.{name}": array for kind, state in states.items() for name, array in state.items()}
+    content = {"epoch": 3, "pytorch-lightning_version": "2.1", "state_dict": OrderedDict(module)}
+    torch_writer.save(content, source := tmp_path / "epoch=3-val_loss=-1.5.ckpt")
+    found, origin = begun(configure(f"train.init={source}"))
+    for network, arrays, state in zip(networks.values(), found, states.values(), strict=True):
+        load_reference_state(network, state)
+        assert_same(arrays, model_arrays(network))
+    assert origin.endswith(f"; discriminator: from {source}")
+    with pytest.raises(UserError, match=r"do not fit apollo.*; such weights need model\.feature_dim=16; or .* without"):
+        begun(configure(f"train.init={source}", "model.feature_dim=32"))
+    with pytest.raises(UserError, match=r"the discriminator in .*\.ckpt cannot be taken: .* missing"):
+        begun(configure(f"train.init={source}", "discriminator.window=[32,64,128]"))
+    assert cfg.discriminator.window == [32, 128]
+
+
+def assert_same(arrays: dict, expected: dict) -> None:
+    assert arrays.keys() == expected.keys()
+    assert all(array.tobytes() == expected[name].tobytes() for name, array in arrays.items())
+
+
+def test_weights_that_cannot_be_had_are_named(configure, monkeypatch, tmp_path):
+    with pytest.raises(
+        UserError, match=r"start from, my\.ckpt, cannot be had: there is no file .*my\.ckpt; or .* without"
+    ):
+        begun(configure("train.init=my.ckpt"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"-lm True.*save the file as saved_models/apollo/pytorch_model\..*-lm False"):
+        begun(configure("train.init=published"))
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(settings, capsys, monkeypatch):
+    """In the middle of a step, between the two networks' updates: the step is finished first."""
+    usual = ("train.steps=5", "train.valid_every=2", "train.batch_size=1", "train.visualdl=true")
+    usual += ("train.audio_seconds=0.1",)
+    whole = config.load("apollo/tiny", settings(*usual, folder="whole"))
+    assert train(whole) == 0
+    overrides = settings(*usual, folder="stopped")
+    command = ["-m", "train", "-c", "apollo/tiny", "--device", "cpu", *overrides]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    judge, calls = ApolloRecipe.generator_loss, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return judge(*arguments)
+
+    monkeypatch.setattr(ApolloRecipe, "generator_loss", interrupted)
+    assert run_apollo.main(command) == requeue_status()
+    stopped = config.load("apollo/tiny", overrides)
+    assert outcome(stopped)[1]["step"] == 3 and f"status {requeue_status()}" in capsys.readouterr().out
+    assert run_apollo.main(command) == 0 and "resumed from" in capsys.readouterr().out
+    assert_equal(outcome(stopped), outcome(whole))
+    assert_equal(outcome(stopped, "best"), outcome(whole, "best"))
+    heard(whole)
+
+
+def heard(cfg) -> None:
+    """What VisualDL has to play of a run of four validations."""
+    from visualdl import LogReader
+
+    (log,) = (config.run_folder(cfg, cfg.model_dir) / "logs").glob("vdlrecords.*.log")
+    reader = LogReader(file_path=str(log))
+    assert set(reader.get_tags()["audio"]) == {f"audio/{name}" for name in ("original", "codec", "restored")}
+    assert [record.id for record in reader.get_data("audio", "audio/restored")] == [2, 4, 5]
 
 
 def test_pieces_of_a_song_are_the_whole(configure):

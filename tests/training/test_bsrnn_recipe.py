@@ -7,15 +7,18 @@ import numpy as np
 import paddle
 import pytest
 
+import models
 from data.index import read_index
 from data.synthetic import write_songs
+from pretrained import reference_state
 from runtime import config
 from runtime.errors import UserError
+from tests.pretrained import torch_writer
 from tests.training.adam_by_hand import adam_by_hand
 from tests.training.runs import assert_equal, outcome, train
 from training import bsrnn_data, recipes
 from training.gradients import trainable
-from training.prepare import check_numbers, prepare
+from training.prepare import check_numbers, prepare, way_out
 from training.recipes.bsrnn import BSRNNRecipe, bands_used, chunk_sdr, losses
 from training.state import State, model_arrays
 from training.stream import Stream
@@ -264,3 +267,15 @@ def test_lists_of_the_user_are_left_alone(configure, tmp_path):
         handle.write(original[2])
     with pytest.raises(UserError, match="other songs"):
         train(cfg)
+
+
+def test_weights_of_another_size_say_what_they_need(tmp_path):
+    sizes = {"fc_dim": 8, "rnn_dim": 4, "mlp_dim": 6, "num_layers": 1}
+    torch_writer.save(reference_state(models.create("bsrnn_vocals", t_timesteps=9, **sizes)), tmp_path / "vocals.pt")
+    cfg = config.load("bsrnn/base", [f"model.{key}={value}" for key, value in sizes.items()])
+    found = way_out(cfg, tmp_path / "vocals.pt")
+    assert found == "such weights need model.t_timesteps=9; or train from scratch without them"
+    cfg = config.load("bsrnn/base", ["train.init=published", "model.t_timesteps=263", "model.mlp_dim=6"])
+    said = "such weights need model.t_timesteps=9 model.fc_dim=8 model.rnn_dim=4 model.num_layers=1; "
+    assert way_out(cfg, tmp_path / "vocals.pt") == said + "or train from scratch with -lm False"
+    assert way_out(cfg, tmp_path) == "or train from scratch with -lm False"

@@ -9,6 +9,8 @@ import numpy as np
 import paddle
 
 import models
+from data.codec_pairs import CodecPair
+from data.codec_segments import CodecFiles
 from models.apollo_config import DiscriminatorConfig
 from models.apollo_discriminator import MultiFrequencyDiscriminator
 from pretrained import load_reference_state
@@ -62,9 +64,15 @@ class ApolloRecipe:
         """The discriminator, with the weights in ``source`` if it has some, and its AdamW."""
         options = plain(self.cfg.discriminator)
         discriminator = MultiFrequencyDiscriminator(DiscriminatorConfig(**options, nch=self.cfg.model.channels))
-        if source is not None and (weights := discriminator_state(source)):
+        optimizer = adamw(self.cfg.train.discriminator, discriminator)
+        weights = None if source is None else discriminator_state(source)
+        if not weights:
+            return Opponent(discriminator, optimizer)
+        try:
             load_reference_state(discriminator, weights)
-        return Opponent(discriminator, adamw(self.cfg.train.discriminator, discriminator))
+        except UserError as failure:
+            raise UserError(f"the discriminator in {source} cannot be taken: {failure}") from failure
+        return Opponent(discriminator, optimizer, f"from {source}")
 
     def output(self, model: paddle.nn.Layer, batch: Batch) -> paddle.Tensor:
         """What the generator makes of ``codec [B, C, N]``, of the same shape."""
@@ -104,6 +112,10 @@ class ApolloRecipe:
         ratios = {kind: -float(losses.negative_sdr(one, other, kind)) for kind in losses.SDR_KINDS}
         return {"loss": -ratios[self.cfg.train.metric], **ratios}
 
-    def listen(self, model: paddle.nn.Layer, index: Any, song: Any) -> dict[str, np.ndarray]:
-        """Nothing."""
-        return {}
+    def listen(self, model: paddle.nn.Layer, index: Any, song: CodecPair) -> dict[str, np.ndarray]:
+        """The middle of a pair, and what the generator makes of the codec's half, ``[C, N]`` each."""
+        pair = CodecFiles([song], self.cfg.model.channels, self.sample_rate)[0]
+        count = min(round(self.cfg.train.audio_seconds * self.sample_rate), song.samples)
+        begin = (song.samples - count) // 2
+        codec, original = (x[:, begin : begin + count] for x in (pair.codec, pair.original))
+        return {"original": original, "codec": codec, "restored": self.restored(model, codec)}
