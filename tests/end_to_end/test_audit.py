@@ -13,6 +13,7 @@ import models
 from runtime import console, device, doctor, doctor_audit, doctor_step
 from runtime.doctor_audit import CARD, HOST, Audit, audit
 from runtime.errors import UserError
+from tests.end_to_end.inside import inside
 from tests.sdaa.cards import needs_compiler
 
 ROOT = Path(__file__).parents[2]
@@ -243,8 +244,7 @@ def test_an_audit_of_the_cpu_by_the_list_of_the_cards_kernels():
     ],
 )
 def test_what_cannot_be_audited_is_a_sentence(arguments, sentence):
-    command = [sys.executable, "-m", "runtime.doctor", "audit", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = inside(doctor.main, ROOT, "audit", *arguments, status=None)
     assert done.returncode and sentence in done.stderr and "Traceback" not in done.stderr
 
 
