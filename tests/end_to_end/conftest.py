@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from preprocess import main as preprocess
+from tests.end_to_end.inside import inside
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -17,7 +20,7 @@ def prepared(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
     dataset = ["--dataset", folder / "dataset"]
     _python("-m", "data.synthetic", folder / "dataset", "--songs", 7, "--test", 2, "--seconds", 4.5)
-    _python("preprocess.py", *dataset, "-j", 1)
+    inside(preprocess, ROOT, *dataset, "-j", 1)
     command = ["run_scripts/run_spleeter.py", "-m", "process_data", "-c", "spleeter/tiny", "-npn", 1, *dataset]
     said = _python(*command, f"data.cache={folder}/cache")
     assert "train: 4 songs" in said and "valid: 1 songs" in said

@@ -12,7 +12,8 @@ from data.synthetic import write_songs
 from run_scripts import run_bsrnn
 from runtime import checkpoint
 from runtime.errors import UserError
-from tests.end_to_end.test_train import checkpoint_of, python, started
+from tests.end_to_end.inside import inside
+from tests.end_to_end.test_train import ROOT, checkpoint_of, python, started
 
 SCRIPT = "run_scripts/run_bsrnn.py"
 
@@ -25,12 +26,17 @@ def place(tmp_path_factory) -> Path:
     (folder / "sad.yaml").write_text("sr: 8000\nwindow_size_in_sec: 1.0\noverlap_ratio: 1.0\n")
     before = tree(folder / "songs")
     sad = ["--sad-cfg", folder / "sad.yaml", "-j", 1]
-    said = python(SCRIPT, "-m", "prepare", "-i", folder / "songs", "-o", folder / "lists", *sad, "-t", "vocals").stdout
+    said = bsrnn("-m", "prepare", "-i", folder / "songs", "-o", folder / "lists", *sad, "-t", "vocals").stdout
     assert "vocals_train.txt" in said and "vocals_test.txt" in said
-    said = python(SCRIPT, "-m", "process_data", "-npn", 1, *settings(folder)[4:]).stdout
+    said = bsrnn("-m", "process_data", "-npn", 1, *settings(folder)[4:]).stdout
     assert "3 songs cached" in said and "train: 2 songs" in said and "valid: 1 songs" in said
     assert tree(folder / "songs") == before  # the songs' folder has no index, and gets none
     return folder
+
+
+def bsrnn(*arguments, **how):
+    """The command in this process."""
+    return inside(run_bsrnn.main, ROOT, *arguments, **how)
 
 
 def tree(folder: Path) -> list[tuple[Path, int]]:
@@ -50,12 +56,13 @@ def test_help_needs_no_paddle(tmp_path):
         assert f"\n  {mode}" in said
         of_mode = python(SCRIPT, "-m", mode, "--help", PYTHONPATH=str(tmp_path)).stdout
         assert f"run_bsrnn.py -m {mode}" in of_mode
+    said = bsrnn("-m", "train", "--help").stdout
     for flag in ("-npn", "-bs", "-lm", "-seed", "-amp", "--steps", "--epochs", "--restart"):
-        assert f" {flag}" in python(SCRIPT, "-m", "train", "--help").stdout
+        assert f" {flag}" in said
 
 
 def test_train_score_and_separate(place):
-    said = python(SCRIPT, "-m", "fast_train", "--steps", 10, *settings(place)).stdout
+    said = bsrnn("-m", "fast_train", "--steps", 10, *settings(place)).stdout
     for part in ("network: bsrnn_vocals, 6 bands", "from scratch, seed 42", "usdr", "csdr", "finished at step 10"):
         assert part in said
     (run,) = (path.parent for path in (place / "model").rglob("history.jsonl"))
@@ -66,25 +73,25 @@ def test_train_score_and_separate(place):
     assert best.keys() == {"ema", "model"}
 
     scored = ["-m", "evaluate", "-d", run, "--dataset", place / "songs", "--device", "cpu"]
-    assert "uSDR" in python(SCRIPT, *scored).stdout and "cSDR" in (run / "test.log").read_text()
+    assert "uSDR" in bsrnn(*scored).stdout and "cSDR" in (run / "test.log").read_text()
     song = next((place / "songs" / "test").glob("*/mixture.wav"))
-    python(SCRIPT, "-m", "infer", "-i", song, "-o", place / "out", "-c", run, "-d", "cpu")
+    bsrnn("-m", "infer", "-i", song, "-o", place / "out", "-c", run, "-d", "cpu")
     assert soundfile.info(place / "out" / "mixture_vocals.wav").frames == soundfile.info(song).frames
 
 
 def test_stop_and_go_on(place):
     """SIGTERM gives 75, the same command goes on, and the result is that of a run that nobody stopped."""
-    command = [SCRIPT, "-m", "train", "-seed", "7", "--steps", "40", "train.valid_every=8", "augmentations=cropgainmix"]
-    python(*command, *settings(place, "whole"))
+    command = ["-m", "train", "-seed", "7", "--steps", "40", "train.valid_every=8", "augmentations=cropgainmix"]
+    bsrnn(*command, *settings(place, "whole"))
     words = [*command, *settings(place, "stopped")]
-    with started(*words) as running:
+    with started(SCRIPT, *words) as running:
         for line in running.stdout:
             if line.startswith("step  3/"):
                 running.send_signal(signal.SIGTERM)
                 break
         running.stdout.read()
     assert running.returncode == 75 and 3 <= checkpoint_of(place, "stopped")[1]["step"] < 40
-    assert "resumed from" in python(*words).stdout
+    assert "resumed from" in bsrnn(*words).stdout
     (one, numbers), (other, others) = checkpoint_of(place, "whole"), checkpoint_of(place, "stopped")
     for group, arrays in one.items():
         for name, array in arrays.items():
@@ -98,7 +105,7 @@ def test_two_processes_are_one_with_the_joined_batch(place):
     common += ["augmentations.gainscale.p=1.0"]
     said = python(SCRIPT, *common, "-bs", 1, "-npn", 2, *settings(place, "two")).stdout
     assert "1 a process × 2 processes × 1 accumulated = 2 segments" in said and "finished at step 4" in said
-    python(SCRIPT, *common, "-bs", 2, *settings(place, "one"))
+    bsrnn(*common, "-bs", 2, *settings(place, "one"))
     (one, numbers), (two, others) = checkpoint_of(place, "one"), checkpoint_of(place, "two")
     for group in ("model", "ema"):
         assert max(float(np.abs(one[group][name] - two[group][name]).max()) for name in one[group]) <= 1e-5
@@ -114,7 +121,7 @@ def test_another_target_and_its_bands(place, tmp_path):
     words.append("train.valid_every=0")
     # at 8 kHz the usual bands have no bins above 4 kHz: only those that there are
     words += ["model.bandsplits=[[500,125],[2000,500]]"]
-    said = python(SCRIPT, "-m", "fast_train", "--epochs", 1, *settings(place), *words, *lists).stdout
+    said = bsrnn("-m", "fast_train", "--epochs", 1, *settings(place), *words, *lists).stdout
     assert "network: bsrnn_bass, 8 bands" in said and f"{tmp_path}/bass_train.txt" in said
     numbers = checkpoint_of(tmp_path)[1]
     assert (numbers["step"], numbers["epoch"], numbers["network"]) == (2, 1, "bsrnn_bass")

@@ -11,9 +11,13 @@ import pytest
 import soundfile
 
 from data.synthetic import write_songs
+from eval import main as evaluate
+from preprocess import main as preprocess
 from run_scripts import bsrnn_evaluate, bsrnn_infer
 from runtime import checkpoint
 from runtime.errors import UserError
+from separator import main as separate
+from tests.end_to_end.inside import inside as in_this_process
 from tests.end_to_end.small_bsrnn import SMALL_BSRNN
 from tests.pretrained import torch_writer
 
@@ -98,7 +102,7 @@ def test_a_bag_of_targets_through_the_commands(place):
     theirs = "logs/bandsplitrnn/2023-01-01_12-00/weights/epoch01.ckpt"
     names = f"bsrnn_drums,{theirs},bsrnn_vocals"
     line = ["songs", "-n", names, "-o", "out", "--format", "float32", "--residual", "-d", "cpu"]
-    said, _ = command(place, ROOT / "separator.py", *line)
+    said, _ = command(place, ROOT / "separator.py", *line)  # in a process of its own
     assert "wrote 8 files" in said
     for name, file in (("one", "one.wav"), ("two", "two.flac")):
         mixture, rate = audio(place / "songs" / file)
@@ -106,12 +110,12 @@ def test_a_bag_of_targets_through_the_commands(place):
         assert {(stem.shape, own) for stem, own in stems.values()} == {(mixture.shape, rate)}
         np.testing.assert_allclose(sum(stem for stem, _ in stems.values()), mixture, rtol=0, atol=1e-6)
     line = ["songs/one.wav", "-n", "bsrnn_drums", "-o", "alone", "--format", "float32", "-d", "cpu", "--batch", "1"]
-    command(place, ROOT / "separator.py", *line)
+    in_this_process(separate, place, *line)
     np.testing.assert_array_equal(
         audio(place / "alone" / "one" / "drums.wav")[0], audio(place / "out" / "one" / "drums.wav")[0]
     )
     line = ["songs/one.wav", "-n", names, "-o", "two", "--two-stems", "bass", "--window", "reference", "-d", "cpu"]
-    command(place, ROOT / "separator.py", *line)
+    in_this_process(separate, place, *line)
     assert sorted(path.name for path in (place / "two" / "one").iterdir()) == ["bass.wav", "no_bass.wav"]
 
 
@@ -200,11 +204,12 @@ def test_evaluate_refuses_what_it_cannot_do(inside):
 
 
 def test_eval_scores_a_bag_of_targets(place):
-    command(place, ROOT / "preprocess.py", "--dataset", "musdb", "--index", "index/index.jsonl", "-j", "1")
+    in_this_process(preprocess, place, "--dataset", "musdb", "--index", "index/index.jsonl", "-j", "1")
     line = ["-n", "bsrnn_vocals,bsrnn_drums", "--fraction", "1", "--device", "cpu", "data.index=index/index.jsonl"]
-    said, _ = command(place, ROOT / "eval.py", *line, "--overlap", "0.5", "--overlap-window", "reference")
+    said = in_this_process(evaluate, place, *line, "--overlap", "0.5", "--overlap-window", "reference").stdout
     assert "vocals" in said and "drums" in said
-    said, _ = command(place, ROOT / "eval.py", *line, "--bss", "alone", "-o", "alone-scores", "--overlap", "0.5")
+    line += ["--bss", "alone", "-o", "alone-scores", "--overlap", "0.5"]
+    said = in_this_process(evaluate, place, *line).stdout
     assert "BSS Eval v4 (alone)" in said and "n/a" in said
 
 
