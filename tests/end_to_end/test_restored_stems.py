@@ -38,7 +38,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("restored")
     save(folder / "spleeter", "spleeter_2stems", SPLEETER)
     save(folder / "exps" / "apollo" / "0a1b2c3d", "apollo", APOLLO)
-    save(folder / "louder", "apollo", APOLLO, 8.0)
+    save(folder / "louder", "apollo", {**APOLLO, "sr": 4000, "win": 40}, 8.0)
     save(folder / "runs" / "Hybrid" / "rmvpe" / "tiny" / "0a1b2c3d", "rmvpe", PITCH)
     rng = np.random.default_rng(0)
     (folder / "songs").mkdir()
@@ -90,9 +90,10 @@ def test_one_command_does_what_three_do(here, tmp_path, capsys):
             np.testing.assert_array_equal(read(out / song / f"{stem}.wav"), read(plain / song / f"{stem}.wav"))
 
 
-def test_a_common_gain_holds_for_restored_stems_and_leaves_the_sum_alone(here, tmp_path):
+def test_a_common_gain_holds_for_restored_stems_and_leaves_the_sum_alone(here, tmp_path, capsys):
     words = ["--engine", "eager", "--restore", "--restore-model", "louder", "--residual"]
     exact = run(tmp_path / "exact", *words, "--float32", song="songs/one.wav")["files"][0]
+    assert "the separation at 8000: restored stems hold nothing above 2000 Hz" in capsys.readouterr().err
     assert exact["gain_db"] == 0 and exact["peaks"]["vocals_restored"] > 1
     (facts,) = run(tmp_path / "whole", *words, song="songs/one.wav")["files"]
     gain = 10 ** (facts["gain_db"] / 20)
