@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from downloadMusdb import main as download
 from tests.data import stem_file
+from tests.end_to_end.inside import inside
 from tests.runtime.bad_server import serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +62,14 @@ def environment():
 
 
 def run(place, *arguments, status=0):
-    """Run the command in ``place``; returns stdout and stderr."""
+    """Run the command in ``place``, in this process; returns stdout and stderr."""
+    done = inside(download, place, *arguments, "-j", 1, status=status, no_proxy="*")
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def process(place, *arguments, status=0):
+    """Run the command in ``place``, in a process of its own; returns stdout and stderr."""
     done = subprocess.run(
         command(*arguments, "-j", 1), cwd=place, env=environment(), capture_output=True, text=True, timeout=120
     )
@@ -83,7 +92,7 @@ WHOLE = {"train/One": SIX, "test/Two": SIX}
 
 def test_a_cut_connection_is_taken_up_again_and_the_songs_are_written(server, archive, tmp_path):
     server.cut_after = [300_000]
-    out, _ = run(tmp_path, "--url", server.url, "--sha256", sha256(archive))
+    out, _ = process(tmp_path, "--url", server.url, "--sha256", sha256(archive))
     assert [wanted for _, wanted in server.requests] == [None, "bytes=300000-"]
     assert "trying again in 1 s" in out
     assert "2 songs written, 0 were there: dataset (1 test, 1 train)" in out
@@ -258,8 +267,8 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_finishes(tmp_path):
 def test_one_sentence_for_what_is_wrong(tmp_path, arguments, status, sentence):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.zip").write_text("no archive")
-    done = subprocess.run(command(*arguments), cwd=tmp_path, env=environment(), capture_output=True, text=True)
-    assert done.returncode == status and sentence in done.stderr and "Traceback" not in done.stderr
+    done = inside(download, tmp_path, *arguments, status=status, no_proxy="*")
+    assert sentence in done.stderr and "Traceback" not in done.stderr
 
 
 def test_help_is_fast_and_needs_neither_paddle_nor_decoders():

@@ -12,6 +12,8 @@ import pytest
 import soundfile
 
 from data.index import read_index
+from preprocess import main as preprocess
+from tests.end_to_end.inside import inside
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 8000
@@ -91,7 +93,14 @@ WARNINGS = {
 
 
 def run(place, *arguments, status=0):
-    """Run the command in ``place``; returns stdout and stderr."""
+    """Run the command in ``place``, in this process; returns stdout and stderr."""
+    done = inside(preprocess, place, *arguments, status=status)
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def process(place, *arguments, status=0):
+    """Run the command in ``place``, in a process of its own; returns stdout and stderr."""
     command = [sys.executable, str(ROOT / "preprocess.py"), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=120)
@@ -129,7 +138,7 @@ def dataset(tmp_path):
 
 def test_every_finding_and_no_index_until_they_are_skipped(original):
     before = state(original)
-    out, err = run(original.parent, "--json", "report.json", "-j", 2, status=1)
+    out, err = process(original.parent, "--json", "report.json", "-j", 2, status=1)
     facts = json.loads((original.parent / "report.json").read_text())
     assert found(facts, "error") >= ERRORS and found(facts, "warning") >= WARNINGS
     assert {song for _, song, _ in found(facts, "error")} == {song for _, song, _ in ERRORS}
@@ -150,7 +159,7 @@ def test_every_finding_and_no_index_until_they_are_skipped(original):
 
 def test_a_second_run_decodes_only_what_changed(dataset):
     before = state(dataset)
-    assert "4 songs decoded, 0 unchanged" in run(dataset.parent)[0]
+    assert "4 songs decoded, 0 unchanged" in process(dataset.parent)[0]
     index = (dataset / "index.jsonl").read_bytes()
     assert "0 songs decoded, 4 unchanged" in run(dataset.parent)[0]
     assert (dataset / "index.jsonl").read_bytes() == index and state(dataset) == before

@@ -13,10 +13,12 @@ import soundfile
 import models
 from data import pitch_labels, voice
 from models.tensors import tensors
-from run_scripts import rmvpe_evaluate, rmvpe_infer
+from run_scripts import rmvpe_evaluate, rmvpe_infer, run_rmvpe
 from runtime import checkpoint
 from runtime.errors import UserError
 from runtime.files import read_json
+from separator import main as separate
+from tests.end_to_end.inside import inside as in_this_process
 from tests.end_to_end.small_bsrnn import SMALL_BSRNN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +62,11 @@ def command(place, *arguments, status=0):
     return done.stdout, done.stderr
 
 
+def rmvpe(place, *arguments):
+    """What the door says in ``place``, in this process."""
+    return in_this_process(run_rmvpe.main, place, *arguments).stdout
+
+
 @pytest.mark.parametrize("mode", ["infer", "evaluate"])
 def test_help_does_not_wait_for_paddle(place, mode):
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from run_scripts.rmvpe_{mode} import main\n"
@@ -74,7 +81,7 @@ def test_help_does_not_wait_for_paddle(place, mode):
 
 def test_the_originals_command(place):
     line = ["-m", "infer", "-m", "runs/Hybrid/rmvpe/tiny/0a1b2c3d", "-i", "songs/one.wav", "-o", "out/one.csv"]
-    said, _ = command(place, DOOR, *line, "-hop", "320", "-th", "0.04", "-d", "cpu")
+    said = rmvpe(place, *line, "-hop", "320", "-th", "0.04", "-d", "cpu")
     assert "a frame each 20 ms" in said
     found = pitch_labels.read(place / "out" / "one.csv")
     assert len(found) == 16000 // 320 + 1
@@ -118,13 +125,13 @@ def test_evaluation_scores_resumes_and_shares(place):
     for score, mean in summary["means"].items():
         assert mean == pytest.approx(np.mean([facts["scores"][score] for facts in files.values()]))
     before = {path: path.stat().st_mtime_ns for path in files}
-    said, _ = command(place, DOOR, "-m", "evaluate", "-d", "cpu", "-o", "scores")
+    said = rmvpe(place, "-m", "evaluate", "-d", "cpu", "-o", "scores")
     assert said.count("scored already") == 3
     assert {path: path.stat().st_mtime_ns for path in files} == before
     next(iter(files)).unlink()
-    said, _ = command(place, DOOR, "-m", "evaluate", "-d", "cpu", "-o", "scores")
+    said = rmvpe(place, "-m", "evaluate", "-d", "cpu", "-o", "scores")
     assert said.count("scored already") == 2
-    said, _ = command(place, DOOR, "-m", "evaluate", "-d", "cpu", "-o", "scores", "-th", "0.2")
+    said = rmvpe(place, "-m", "evaluate", "-d", "cpu", "-o", "scores", "-th", "0.2")
     assert said.count("scored already") == 0
     assert read_json(place / "scores" / "summary.json")["protocol"]["threshold"] == 0.2
 
@@ -172,12 +179,12 @@ def test_from_the_mixture_to_the_pitch_in_one_command(place):
     report = json.loads((place / "report.json").read_text())
     for song, facts in zip(("one", "two"), report["files"], strict=True):
         assert set(facts["outputs"]) == {"vocals", "pitch", "pitch_plot", "pitch_midi"}
-        command(place, DOOR, "-m", "infer", "-i", f"stems/{song}/vocals.wav", "-o", f"{song}.csv", "-d", "cpu")
+        rmvpe(place, "-m", "infer", "-i", f"stems/{song}/vocals.wav", "-o", f"{song}.csv", "-d", "cpu")
         assert (place / f"{song}.csv").read_bytes() == (place / "stems" / song / "pitch.csv").read_bytes()
-    said, _ = command(place, ROOT / "separator.py", *line, "--skip-existing")
+    said = in_this_process(separate, place, *line, "--skip-existing").stdout
     assert said.count("skipped, its stems are there") == 2
     (place / "stems" / "one" / "pitch.csv").unlink()
-    said, _ = command(place, ROOT / "separator.py", *line, "--skip-existing")
+    said = in_this_process(separate, place, *line, "--skip-existing").stdout
     assert said.count("skipped, its stems are there") == 1
 
 

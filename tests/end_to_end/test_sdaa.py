@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from eval import main as evaluate
+from run_scripts import run_spleeter
 from runtime import checkpoint
 from sdaa_emulator import environment
+from tests.end_to_end.inside import inside
 from tests.sdaa.cards import needs_compiler
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,11 +69,10 @@ def weights(folder: Path, model: str, step: int) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def trained(place) -> Path:
-    """A run on two cards; at the same time the host has begun it with the joined batch."""
-    host = started(*training("-bs", 4, "--steps", 10), *settings(place, "cpu", "host"))
+    """A run on two cards; the host has begun it with the joined batch."""
+    inside(run_spleeter.main, ROOT, *training("-bs", 4, "--steps", 10)[1:], *settings(place, "cpu", "host"))
     said = python(*on_two_cards(), *settings(place)).stdout
     assert "device: sdaa:0" in said and "2 a process × 2 processes" in said and f"finished at step {STEPS}" in said
-    finished(host)
     return place / "model"
 
 
@@ -93,10 +95,9 @@ def test_training_on_two_cards_equals_one_processor_with_the_joined_batch(place,
 
 def test_evaluation_on_two_cards(place, trained):
     common = ["-c", "spleeter/tiny", "--dataset", place / "dataset", "--model-dir", trained, "--fraction", 1]
-    host = started("eval.py", "-seed", 1, "--device", "cpu", *common, "-o", place / "others")
+    inside(evaluate, ROOT, "-seed", 1, "--device", "cpu", *common, "-o", place / "others")
     said = python("eval.py", "-npn", 2, "-seed", 1, "--device", "sdaa", *common, "-o", place / "scores").stdout
     assert "sdaa:0" in said and "2 songs" in said
-    finished(host)
     pairs = (sorted((place / name).glob("*.json")) for name in ("scores", "others"))
     for mine, theirs in zip(*pairs, strict=True):
         numbers = [re.findall(r'"(?:SDR|SIR|SAR|ISR)": (-?[\d.]+)', path.read_text()) for path in (mine, theirs)]

@@ -14,6 +14,7 @@ import pytest
 from run_scripts import run_spleeter
 from runtime import checkpoint
 from runtime.errors import UserError
+from tests.end_to_end.inside import inside
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "run_scripts/run_spleeter.py"
@@ -52,6 +53,11 @@ def checkpoint_of(folder: Path, model: str = "model") -> tuple[dict, dict]:
     return checkpoint.load(checkpoint.latest(run))
 
 
+def spleeter(*arguments, **how) -> subprocess.CompletedProcess:
+    """The command in this process."""
+    return inside(run_spleeter.main, ROOT, *arguments, **how)
+
+
 def test_help_needs_no_paddle(tmp_path):
     (tmp_path / "paddle.py").write_text("raise ImportError('paddle was imported')")
     said = python(SCRIPT, "--help", PYTHONPATH=str(tmp_path)).stdout
@@ -73,14 +79,14 @@ def test_help_needs_no_paddle(tmp_path):
 
 
 def test_a_second_process_data_keeps_what_is_there(place):
-    said = python(SCRIPT, "-m", "process_data", *settings(place)).stdout
+    said = spleeter("-m", "process_data", *settings(place)).stdout
     assert "0 of 5 songs to do" in said and "5 were there" in said
 
 
 def test_stop_and_go_on(place):
     """SIGTERM gives 75, the same command goes on, and the result is that of a run that nobody stopped."""
-    command = [SCRIPT, "-m", "fast_train", "-lm", "False", "-seed", "7", "train.save_every=1000"]
-    said = python(*command, "--steps", 60, *settings(place, "whole")).stdout
+    command = ["-m", "fast_train", "-lm", "False", "-seed", "7", "train.save_every=1000"]
+    said = spleeter(*command, "--steps", 60, *settings(place, "whole")).stdout
     for part in (
         "device: cpu",
         "config: spleeter/tiny",
@@ -93,7 +99,7 @@ def test_stop_and_go_on(place):
     assert "segments/s" in said and "validation loss" in said and "finished at step 60" in said
 
     words = [*command, "--steps", 60, *settings(place, "stopped")]
-    with started(*words) as running:
+    with started(SCRIPT, *words) as running:
         for line in running.stdout:
             if line.startswith("step  3/"):
                 running.send_signal(signal.SIGTERM)
@@ -101,7 +107,7 @@ def test_stop_and_go_on(place):
         said = running.stdout.read()
     assert running.returncode == 75 and "status 75" in said
     assert 3 <= checkpoint_of(place, "stopped")[1]["step"] < 60
-    assert "resumed from" in python(*words).stdout
+    assert "resumed from" in spleeter(*words).stdout
 
     (one, numbers), (other, others) = checkpoint_of(place, "whole"), checkpoint_of(place, "stopped")
     assert numbers["step"] == others["step"] == 60
@@ -116,10 +122,8 @@ def test_two_processes_are_one_with_the_joined_batch(place):
     """Gloo: same losses and weights, validation shared between the processes, SIGTERM and a dying worker told."""
     common = ["-m", "fast_train", "--steps", 6, "train.valid_every=3", "train.clip=0.5", "train.ema=0.9"]
     shared_out = ["-bs", 1, "-npn", 2, "train.accumulate=2"]
-    with started(SCRIPT, *common, "-bs", 4, *settings(place, "one")) as one_process:
-        said = python(SCRIPT, *common, *shared_out, *settings(place, "two")).stdout
-        one_process.communicate()
-    assert one_process.returncode == 0
+    spleeter(*common, "-bs", 4, *settings(place, "one"))
+    said = python(SCRIPT, *common, *shared_out, *settings(place, "two")).stdout
     assert "1 a process × 2 processes × 2 accumulated = 4 segments" in said and "finished at step 6" in said
     (one, numbers), (two, others) = checkpoint_of(place, "one"), checkpoint_of(place, "two")
     for group in ("model", "ema"):
@@ -144,7 +148,7 @@ def test_two_processes_stop_together(place):
 
 
 def test_decoding_on_the_fly_is_a_run_of_its_own(place):
-    python(SCRIPT, "-m", "train", "--epochs", 1, "train.valid_every=0", *settings(place, "decoded"))
+    spleeter("-m", "train", "--epochs", 1, "train.valid_every=0", *settings(place, "decoded"))
     numbers = checkpoint_of(place, "decoded")[1]
     assert (numbers["epoch"], numbers["position"]) == (1, 0) and len(numbers["history"]) == 1
     assert numbers["config"]["data"]["source"] == "decode"
@@ -170,7 +174,7 @@ def test_decoding_on_the_fly_is_a_run_of_its_own(place):
     ],
 )
 def test_bad_input_gives_one_sentence(arguments, status, says):
-    done = python(SCRIPT, *arguments, status=status, CUSTOM_DEVICE_ROOT="")
+    done = spleeter(*arguments, status=status, CUSTOM_DEVICE_ROOT="")
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and says in done.stderr
 
 
