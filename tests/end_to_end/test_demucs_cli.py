@@ -2,16 +2,17 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from data.scan import build_index
+from data.synthetic import write_songs
 from run_scripts import demucs_grid, demucs_jobs, run_demucs
-from runtime import console
 from runtime.errors import UserError
+from tests.end_to_end.inside import inside
 from training import xp, xp_grids
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,12 @@ TINY = [
 
 
 def command(place: Path, *arguments, status: int = 0, **environment) -> subprocess.CompletedProcess:
-    """Runs ``run_demucs.py arguments…`` in a folder and checks its exit status."""
+    """Runs ``run_demucs.py arguments…`` in a folder and in this process, and checks its exit status."""
+    return inside(run_demucs.main, place, *arguments, status=status, **environment)
+
+
+def process(place: Path, *arguments, status: int = 0, **environment) -> subprocess.CompletedProcess:
+    """The same in a process of its own."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *map(str, arguments)],
         cwd=place,
@@ -48,7 +54,7 @@ def first_line(text: str) -> str:
 def test_help_needs_neither_paddle_nor_hydra(name, tmp_path):
     for module in ("paddle", "hydra", "omegaconf"):
         (tmp_path / f"{module}.py").write_text(f"raise ImportError('{module} was imported')")
-    said = command(tmp_path, *name.split(), "--help", PYTHONPATH=str(tmp_path)).stdout
+    said = process(tmp_path, *name.split(), "--help", PYTHONPATH=str(tmp_path)).stdout
     assert said.startswith("usage: run_demucs.py") and "examples:" in said
 
 
@@ -99,26 +105,16 @@ def test_info_begins_with_the_signature(tmp_path):
         ("test_pretrained -n htdemuc --offline --device cpu", 1, "did you mean htdemucs?"),
     ],
 )
-def test_complaints_are_sentences(line, status, sentence, tmp_path, monkeypatch, capsys):
-    """In this process, which saves half a minute of starting others."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *line.split()])
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        with pytest.raises(SystemExit) as ended:
-            console.run(run_demucs.main)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    said = capsys.readouterr().err
-    assert ended.value.code == status and "Traceback" not in said
+def test_complaints_are_sentences(line, status, sentence, tmp_path):
+    said = command(tmp_path, *line.split(), status=status).stderr
+    assert "Traceback" not in said
     if sentence:
         assert said.startswith("error: ") and sentence in said and said.count("\n") == 1
 
 
 def test_a_complaint_of_the_command(tmp_path):
     assert (
-        command(tmp_path, "info", "seed=x", status=1).stderr
+        process(tmp_path, "info", "seed=x", status=1).stderr
         == "error: seed=x: it must be a whole number, like the default 42\n"
     )
 
@@ -194,11 +190,9 @@ def test_a_grid_on_slurm(tmp_path):
 def trained(tmp_path_factory) -> tuple[Path, str]:
     """A folder with songs and a tiny experiment that was trained for an epoch, and its signature."""
     place = tmp_path_factory.mktemp("demucs")
-    python = [sys.executable, "-m", "data.synthetic", str(place / "songs"), "--songs", "6", "--test", "1"]
-    subprocess.run([*python, "--seconds", "4"], cwd=ROOT, check=True, capture_output=True)
-    index = [sys.executable, "preprocess.py", "--dataset", str(place / "songs"), "-j", "1"]
-    subprocess.run(index, cwd=ROOT, check=True, capture_output=True)
-    command(place, "run", "--device", "cpu", "--dataset", "songs", *TINY)
+    write_songs(place / "songs", songs=6, seconds=4.0, seed=0, splits={"test": 1})
+    build_index(place / "songs", jobs=1)
+    process(place, "run", "--device", "cpu", "--dataset", "songs", *TINY)
     return place, first_line(command(place, "info", *TINY).stdout).removeprefix("signature: ")
 
 

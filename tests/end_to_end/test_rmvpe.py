@@ -11,7 +11,8 @@ from data import voice
 from run_scripts import run_rmvpe
 from runtime import checkpoint, config
 from runtime.errors import UserError
-from tests.end_to_end.test_train import checkpoint_of, python, started
+from tests.end_to_end.inside import inside
+from tests.end_to_end.test_train import ROOT, checkpoint_of, python, started
 
 SCRIPT = "run_scripts/run_rmvpe.py"
 
@@ -22,6 +23,11 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("rmvpe")
     voice.write(folder / "songs", songs=4, seconds=1.5, seed=3, test=1)
     return folder
+
+
+def rmvpe(*arguments, **how):
+    """The command in this process."""
+    return inside(run_rmvpe.main, ROOT, *arguments, **how)
 
 
 def settings(folder: Path, runs: str = "runs") -> list[str]:
@@ -70,7 +76,7 @@ def test_cards_are_counted_up_to_four(monkeypatch):
 
 
 def test_train_goes_on_and_back(place):
-    first = python(SCRIPT, "-m", "train", "--iterations", 20, *settings(place)).stdout
+    first = rmvpe("-m", "train", "--iterations", 20, *settings(place)).stdout
     for part in ("a frame each 10 ms", "from scratch, seed 37", "rpa", "vfa", "finished at step 20"):
         assert part in first
     (run,) = (path.parent for path in (place / "runs").rglob("history.jsonl"))
@@ -80,32 +86,40 @@ def test_train_goes_on_and_back(place):
     assert json.loads((run / "history.jsonl").read_text().splitlines()[0])["step"] == 10
 
     arrays = checkpoint.load(checkpoint.latest(run))[0]
-    back = python(SCRIPT, "-m", "train", "--iterations", 20, "--resume_iteration", 10, *settings(place)).stdout
+    back = rmvpe("-m", "train", "--iterations", 20, "--resume_iteration", 10, *settings(place)).stdout
     assert "gone back to step 10" in back and "step 20/20" in back
     again = checkpoint.load(checkpoint.latest(run))[0]
     assert all(
         value.tobytes() == again[group][key].tobytes() for group in arrays for key, value in arrays[group].items()
     )
-    failed = python(SCRIPT, "-m", "train", "--resume_iteration", 15, *settings(place), status=1).stderr
+    failed = rmvpe("-m", "train", "--resume_iteration", 15, *settings(place), status=1).stderr
     assert "no checkpoint of step 15 to go on from; those that there are: 10, 20" in failed
-    assert "step 22/22" in python(SCRIPT, "-m", "train", "--iterations", 22, *settings(place)).stdout
+    assert "step 22/22" in rmvpe("-m", "train", "--iterations", 22, *settings(place)).stdout
+
+
+STOPPABLE = ["-m", "train", "--seed", "7", "--iterations", "24", "--validation_interval", "4"]
+
+
+@pytest.fixture(scope="module")
+def whole(place) -> str:
+    """A run that nobody stopped."""
+    rmvpe(*STOPPABLE, *settings(place, "whole"))
+    return "whole"
 
 
 @pytest.mark.parametrize(("asked", "status"), [(signal.SIGTERM, 75), (signal.SIGKILL, -9)])
-def test_stop_and_go_on(place, asked, status):
+def test_stop_and_go_on(place, whole, asked, status):
     """Stopped or killed, the same command goes on, and the result is that of a run that nobody stopped."""
-    command = [SCRIPT, "-m", "train", "--seed", "7", "--iterations", "24", "--validation_interval", "4"]
-    whole, stopped = f"whole{status}", f"stopped{status}"
-    python(*command, *settings(place, whole))
-    words = [*command, *settings(place, stopped)]
-    with started(*words) as running:
+    stopped = f"stopped{status}"
+    words = [*STOPPABLE, *settings(place, stopped)]
+    with started(SCRIPT, *words) as running:
         for line in running.stdout:
             if line.startswith("step  6/"):
                 running.send_signal(asked)
                 break
         running.stdout.read()
     assert running.returncode == status and 4 <= checkpoint_of(place, stopped)[1]["step"] < 24
-    assert "resumed from" in python(*words).stdout
+    assert "resumed from" in rmvpe(*words).stdout
     (one, numbers), (other, others) = checkpoint_of(place, whole), checkpoint_of(place, stopped)
     for group, arrays in one.items():
         for name, array in arrays.items():
@@ -124,7 +138,7 @@ def test_two_processes_are_one_that_accumulates_two_batches(place):
     common = ["-m", "train", "--iterations", 4, "--validation_interval", 2, "model.dropout=0", "train.clip=0.1"]
     said = python(SCRIPT, *common, "--batch_size", 2, "--nproc_per_node", 2, *settings(place, "two")).stdout
     assert "2 a process × 2 processes × 1 accumulated = 4 segments" in said and "finished at step 4" in said
-    python(SCRIPT, *common, "--batch_size", 2, "train.accumulate=2", *settings(place, "one"))
+    rmvpe(*common, "--batch_size", 2, "train.accumulate=2", *settings(place, "one"))
     (one, _), (two, _) = checkpoint_of(place, "one"), checkpoint_of(place, "two")
     weights = [name for name in one["model"] if "running_" not in name]
     assert max(float(np.abs(one["model"][name] - two["model"][name]).max()) for name in weights) <= 1e-5

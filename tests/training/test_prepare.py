@@ -74,9 +74,10 @@ def test_weights_of_another_run_are_a_beginning(configure):
     source = checkpoint.latest(config.run_folder(first, first.model_dir))
     second = configure("train.steps=1", "train.lr=0.0", f"train.init={source}")
     train(second)
-    assert outcome(second)[1]["step"] == 1
-    for name, array in outcome(second)[0]["model"].items():
-        assert (array == outcome(first)[0]["ema"][name]).all()
+    (trained, _), (begun, numbers) = outcome(first), outcome(second)
+    assert numbers["step"] == 1
+    for name, array in begun["model"].items():
+        assert (array == trained["ema"][name]).all()
     other = configure("train.steps=1", "model.filters=[3,3,3,3,3,3]", f"train.init={source}")
     with pytest.raises(UserError, match=r"do not fit.*; or train from scratch without them"):
         train(other)
