@@ -65,6 +65,11 @@ def frequency_error(output: paddle.Tensor, target: paddle.Tensor) -> paddle.Tens
     return _mean(shares)
 
 
+def waveform_error(output: paddle.Tensor, target: paddle.Tensor) -> paddle.Tensor:
+    """Mean distance of waveforms ``[..., N]`` in shares of the target's mean."""
+    return (output - target).abs().mean() / (target.abs().mean() + _EPSILON)
+
+
 def generator_loss(
     fake_verdicts: Sequence[paddle.Tensor],
     fake_maps: Maps,

@@ -4,7 +4,9 @@ import numpy as np
 import paddle
 import pytest
 
+from runtime import config
 from training import apollo_losses as losses
+from training.recipes.apollo import ApolloRecipe
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -40,6 +42,24 @@ def test_magnitudes_are_compared_in_shares_of_the_targets():
     silent = losses.frequency_error(*tensors(np.zeros([1, 1, 3000], np.float32), np.zeros([1, 1, 3000], np.float32)))
     silent.backward()
     assert float(silent) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_waveforms_are_compared_in_shares_of_the_targets():
+    target = paddle.to_tensor(np.random.default_rng(2).standard_normal((2, 2, 4096)).astype(np.float32))
+    assert float(losses.waveform_error(0.75 * target, target)) == pytest.approx(0.25, rel=1e-5)
+    assert float(losses.waveform_error(-target, target)) == pytest.approx(2, rel=1e-5)
+
+
+def test_a_configuration_may_add_the_distance_of_waveforms():
+    rng, found = np.random.default_rng(3), {}
+    output = paddle.to_tensor(rng.standard_normal((1, 2, 4000)).astype(np.float32))
+    batch = {"original": rng.standard_normal((1, 2, 4000)).astype(np.float32)}
+    for weight in (0, 2):
+        recipe = ApolloRecipe(config.load("apollo/tiny", [f"train.waveform={weight}"]))
+        found[weight] = recipe.generator_loss(recipe.opponent().model, output, batch)
+    (without, terms), (with_it, more) = found.values()
+    assert set(more) - set(terms) == {"waveform"}
+    assert float(with_it - without) == pytest.approx(2 * float(more["waveform"]), rel=1e-4)
 
 
 def test_the_generators_loss_is_the_sum_of_its_terms():

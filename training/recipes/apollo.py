@@ -87,12 +87,16 @@ class ApolloRecipe:
     def generator_loss(
         self, discriminator: paddle.nn.Layer, output: paddle.Tensor, batch: Batch
     ) -> tuple[paddle.Tensor, dict[str, paddle.Tensor]]:
-        """Distance of magnitudes, of verdicts from 1, and of the discriminator's maps: their sum, and each."""
+        """Distance of magnitudes, of verdicts from 1, of the discriminator's maps, and of waveforms: sum and terms."""
         original = paddle.to_tensor(batch["original"])
         verdicts, fake = discriminator(output)
         with paddle.no_grad():
             _, real = discriminator(original)
-        return losses.generator_loss(verdicts, fake, real, output, original, self.cfg.train.feature_epsilon)
+        loss, terms = losses.generator_loss(verdicts, fake, real, output, original, self.cfg.train.feature_epsilon)
+        if weight := self.cfg.train.waveform:
+            terms["waveform"] = losses.waveform_error(output, original)
+            loss = loss + weight * terms["waveform"]
+        return loss, terms
 
     def validate(self, model: paddle.nn.Layer, batch: Batch) -> dict[str, np.ndarray]:
         """The :attr:`scores` of every example, dB, float64 ``[B]``."""
