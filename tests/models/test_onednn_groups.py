@@ -113,6 +113,18 @@ def test_notes_that_were_not_kept_are_made_again(monkeypatch):
     assert onednn_recurrent._Notes.kept == 0
 
 
+def test_notes_take_the_memory_of_earlier_ones_but_not_of_each_other():
+    layer = LSTM(6, 10, direction="bidirect", time_major=True)
+    first, second = (np.random.default_rng(k).standard_normal([7, 5, 6]).astype(np.float32) for k in range(2))
+    expected = [recurrent(layer, x, True)[1] for x in (first, second)]
+    inputs = [paddle.to_tensor(x, stop_gradient=False) for x in (first, second)]
+    slopes = paddle.to_tensor(np.random.default_rng(1).standard_normal([7, 5, 20]).astype(np.float32))
+    for y in [states(layer, x) for x in inputs]:
+        y.backward(slopes)
+    for x, gradient in zip(inputs, expected, strict=True):
+        np.testing.assert_array_equal(x.grad.numpy(), gradient)
+
+
 def test_weights_that_do_not_learn():
     layer = LSTM(3, 4, direction="bidirect", time_major=True)
     layer.weight_ih_l0.stop_gradient = True
