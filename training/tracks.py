@@ -38,13 +38,12 @@ def mean_scores(
         The scores, the same in all processes, or None if it was asked to stop.
     """
     values = np.zeros((len(names), len(songs)))
-    done = each_song(
-        len(songs),
-        lambda k: values.__setitem__((slice(None), k), [measure(songs[k])[name] for name in names]),
-        model,
-        group,
-        asked_to_stop,
-    )
+
+    def score(k: int) -> None:
+        measured = measure(songs[k])
+        values[:, k] = [measured[name] for name in names]
+
+    done = each_song(len(songs), score, model, group, asked_to_stop)
     if not done:
         return None
     values = group.all_reduce_sum(values)  # exact: one process has the number, the others zero

@@ -193,12 +193,12 @@ def test_songs_are_measured_once_whoever_does_it(processes):
 
     def measure(value):
         seen.append(value)
-        return {"loss": value}
+        return {"loss": value, "half": value / 2}
 
     def work(rank):
         meet = partial(add, rank, 0.0)
         group = SimpleNamespace(rank=rank, size=processes, meet=meet, all_reduce_sum=partial(add, rank))
-        results[rank] = mean_scores(values, ("loss",), measure, nn.Linear(1, 1), group, lambda: False)
+        results[rank] = mean_scores(values, ("loss", "half"), measure, nn.Linear(1, 1), group, lambda: False)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(processes)]
     for thread in threads:
@@ -207,6 +207,7 @@ def test_songs_are_measured_once_whoever_does_it(processes):
         thread.join()
     assert sorted(seen) == sorted(values)
     assert {result["loss"] for result in results.values()} == {math.fsum(values) / 4}
+    assert {result["half"] for result in results.values()} == {math.fsum(values) / 8}
 
 
 @pytest.mark.parametrize(
