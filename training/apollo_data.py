@@ -37,7 +37,10 @@ def pairs(cfg: Any) -> PairsIndex:
     """
     data = cfg.data
     if not data.train.folders:
-        raise UserError("data.train.folders is empty: name the folders of pairs that -m generate has made")
+        raise UserError(
+            "data.train.folders is empty: name the folders of pairs that -m generate has made, or with --dataset a "
+            "folder that has them in train and valid"
+        )
     learnt = _found(cfg, data.train, data.type)
     judged = _found(cfg, data.valid, _VALID_TYPE) if data.valid.folders else ()
     return PairsIndex(", ".join(map(str, data.train.folders)), learnt, judged)
