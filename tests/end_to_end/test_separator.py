@@ -45,18 +45,18 @@ def place(tmp_path_factory):
     return folder
 
 
-def completed(place, *arguments, **variables):
-    """Run the command in ``place``, however it ends."""
-    settings = {"PADDLESTEMS_CACHE": str(place / "programs"), "OMP_NUM_THREADS": "1"}
-    environment = {**os.environ, **settings, **variables}
+def process(place, *arguments):
+    """Run the command in ``place``, in a process of its own; returns stdout."""
+    environment = {**os.environ, "PADDLESTEMS_CACHE": str(place / "programs"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "separator.py"), *map(str, arguments)]
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def separator(place, *arguments, status=0):
-    """Run the command in ``place``; returns stdout and stderr."""
-    done = completed(place, *arguments)
-    assert done.returncode == status, done.stdout + done.stderr
+    """Run the command in ``place``, in this process; returns stdout and stderr."""
+    done = inside(separate, place, *arguments, status=status, PADDLESTEMS_CACHE=str(place / "programs"))
     return done.stdout, done.stderr
 
 
@@ -65,7 +65,7 @@ def read(path):
 
 
 def test_folder_with_the_run_trained_last(place):
-    out, _ = separator(place, "songs", "--residual", "--json", "report.json")
+    out = process(place, "songs", "--residual", "--json", "report.json")
     lines = out.splitlines()
     assert lines[0].startswith("network: model/tiny/0a1b2c3d/best/step-00000003 (trained last)")
     assert lines[1].startswith("device: ")
@@ -86,7 +86,7 @@ def test_folder_with_the_run_trained_last(place):
 
 def test_same_bits_twice_and_eager_equals_the_program(place):
     common = ("songs/one.wav", "--format", "float32", "--shifts", 2, "--seed", 5)
-    separator(place, *common, "-o", "first")
+    process(place, *common, "-o", "first")
     separator(place, *common, "-o", "second")
     out, _ = separator(place, *common, "-o", "third", "--engine", "eager")
     assert "engine: eager" in out
