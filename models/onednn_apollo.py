@@ -18,7 +18,7 @@ from models.onednn_bands import product, products, silu, silu_slope, softmax, so
 paddle.jit.ignore_module([sys.modules[__name__]])  # Paddle 3.0 would leave its translations behind in exported layers
 
 _EPSILON = 1e-5
-_BLOCK = 2**18  # numbers of the widest part that are computed at a time
+_BLOCK = 2**20  # numbers of the widest part that are computed at a time
 
 
 def _rows(x: paddle.Tensor) -> np.ndarray:
