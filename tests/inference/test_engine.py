@@ -1,6 +1,7 @@
 """The exported program: equal to eager mode, cached, and never in the way."""
 
 import gc
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,6 +21,30 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "programs"
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, small_model):
+    """The program of the network, exported once for those that ask what is done with one."""
+    folder = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PADDLESTEMS_CACHE", str(folder))
+        engine.build(small_model, "program")
+    (program,) = folder.iterdir()
+    return program
+
+
+@pytest.fixture
+def filled(cache, exported):
+    """A cache that has it."""
+    shutil.copytree(exported, cache / exported.name)
+    return cache
+
+
+@pytest.fixture
+def copied(exported, monkeypatch):
+    """An export takes a copy of it."""
+    monkeypatch.setattr(engine, "export", lambda _, folder: shutil.copytree(exported, folder, dirs_exist_ok=True))
+
+
 @pytest.fixture
 def magnitudes():
     return np.abs(np.random.default_rng(0).standard_normal((2, 2, 128, 192))).astype(np.float32)
@@ -34,7 +59,7 @@ def test_program_equals_eager(cache, small_model, magnitudes):
     np.testing.assert_allclose(one, eager(magnitudes[:1, :, :64]), rtol=0, atol=1e-5)
 
 
-def test_a_program_has_one_thread_which_ends_with_it(cache, small_model, magnitudes):
+def test_a_program_has_one_thread_which_ends_with_it(filled, small_model, magnitudes):
     before = set(threading.enumerate())
     program = engine.build(small_model, "program")
     for _ in range(2):
@@ -85,9 +110,9 @@ def test_key_follows_weights_and_options(small_model, small_options):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "garble", "remove"])
-def test_damaged_program_is_made_anew(cache, small_model, magnitudes, damage):
+def test_damaged_program_is_made_anew(filled, small_model, magnitudes, damage):
     expected = engine.build(small_model, "program")(magnitudes)
-    path = next(cache.iterdir()) / "network.json"
+    path = next(filled.iterdir()) / "network.json"
     data = path.read_bytes()
     if damage == "remove":
         path.unlink()
@@ -109,7 +134,7 @@ def test_unwritable_cache_costs_an_export_only(tmp_path, small_model, magnitudes
     np.testing.assert_allclose(program(magnitudes), engine.build(small_model, "eager")(magnitudes), rtol=0, atol=1e-5)
 
 
-def test_only_the_last_programs_are_kept(cache, small_model, monkeypatch):
+def test_only_the_last_programs_are_kept(cache, copied, small_model, monkeypatch):
     monkeypatch.setattr(engine, "_KEPT", 2)
     for weights_hash in ("one", "two", "three"):
         engine.build(small_model, "program", weights_hash=weights_hash)
@@ -144,7 +169,7 @@ def test_refuses_what_cannot_be(small_model, monkeypatch):
 
 
 @pytest.mark.skipif(not engine.cpu_has_bf16(), reason="this CPU has no bfloat16 instructions")
-def test_bf16_is_near(cache, small_model, magnitudes):
+def test_bf16_is_near(filled, small_model, magnitudes):
     near = engine.build(small_model, precision="bf16")
     assert near.name == "program bf16"
     exact = engine.build(small_model, "eager")(magnitudes)
@@ -179,7 +204,7 @@ def test_processes_may_export_at_the_same_time(cache, small_options):
     assert len(list(cache.iterdir())) == 1
 
 
-def test_what_bf16_cannot_do_is_no_damage(cache, small_model, monkeypatch):
+def test_what_bf16_cannot_do_is_no_damage(filled, small_model, monkeypatch):
     engine.build(small_model, "program")
     monkeypatch.setattr(engine, "cpu_has_bf16", lambda: True)
     original = engine._predictor
@@ -196,7 +221,7 @@ def test_what_bf16_cannot_do_is_no_damage(cache, small_model, monkeypatch):
     assert not said
 
 
-def test_a_program_that_cannot_be_kept_is_quiet_when_asked_to_be(tmp_path, small_model, monkeypatch, capfd):
+def test_a_program_that_cannot_be_kept_is_quiet_when_asked_to_be(copied, tmp_path, small_model, monkeypatch, capfd):
     (tmp_path / "file").touch()
     monkeypatch.setenv("PADDLESTEMS_CACHE", str(tmp_path / "file"))
     for verbosity, words in ((0, "is not kept"), (-1, "")):
