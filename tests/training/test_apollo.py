@@ -189,8 +189,8 @@ def test_a_gradient_that_is_not_finite_changes_neither_network(configure):
     with pytest.raises(UserError, match=f"stopped after 1 updates.*discriminator.*{item['song']}"):
         trainer.update()
     for network, arrays in zip((state.model, state.opponent.model), before, strict=True):
-        for name in trainable(network):
-            assert (model_arrays(network)[name] == arrays[name]).all()
+        after = model_arrays(network)
+        assert all((after[name] == arrays[name]).all() for name in trainable(network))
 
 
 # ------------------------------------------------------------------------------------------------ runs
