@@ -16,12 +16,14 @@ from models.layers import total
 from models.spectrum import STFT, magnitude
 
 WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)  # samples of the frames of :func:`frequency_error`
+LEVEL_WINDOWS = (512, 2048)  # of :func:`level_error`
 SdrKind = Literal["snr", "sisdr", "sdsdr"]
 SDR_KINDS: tuple[SdrKind, ...] = ("snr", "sisdr", "sdsdr")
 
 _EPSILON = 1e-8
 _MAGNITUDE_EPSILON = 2.0**-23
 _SDR_EPSILON = 1e-8
+_SOFTEST = 1e-5  # -100 dB
 
 Maps = Sequence[Sequence[paddle.Tensor]]
 
@@ -68,6 +70,19 @@ def frequency_error(output: paddle.Tensor, target: paddle.Tensor) -> paddle.Tens
 def waveform_error(output: paddle.Tensor, target: paddle.Tensor) -> paddle.Tensor:
     """Mean distance of waveforms ``[..., N]`` in shares of the target's mean."""
     return (output - target).abs().mean() / (target.abs().mean() + _EPSILON)
+
+
+def level_error(output: paddle.Tensor, target: paddle.Tensor) -> paddle.Tensor:
+    """Mean distance of levels of spectra ``[..., N]`` in nepers (8.7 dB), so that soft bands count as loud ones do.
+
+    Levels are those of a full-scale sine and softer ones, down to `_SOFTEST`. N must be more than half of 2048.
+    """
+    distances = []
+    for size in LEVEL_WINDOWS:
+        transform = STFT(size, size // 4)
+        ours, theirs = (magnitude(transform.forward(x)) * (4 / size) + _SOFTEST for x in (output, target))
+        distances.append((paddle.log(ours) - paddle.log(theirs)).abs().mean())
+    return _mean(distances)
 
 
 def generator_loss(

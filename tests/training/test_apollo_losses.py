@@ -50,16 +50,27 @@ def test_waveforms_are_compared_in_shares_of_the_targets():
     assert float(losses.waveform_error(-target, target)) == pytest.approx(2, rel=1e-5)
 
 
-def test_a_configuration_may_add_the_distance_of_waveforms():
+def test_levels_are_compared_in_nepers_however_soft():
+    target = 1e-2 * np.random.default_rng(4).standard_normal((1, 2, 8000)).astype(np.float32)
+    one, half, silence = tensors(target, np.float32(0.5) * target, np.zeros_like(target))
+    assert float(losses.level_error(half, one)) == pytest.approx(np.log(2), rel=0.05)  # the floor is below
+    assert float(losses.level_error(silence, silence)) == 0
+    distance = losses.level_error(silence, one)
+    distance.backward()
+    assert 3 < float(distance) < 7 and np.isfinite(silence.grad.numpy()).all()
+
+
+@pytest.mark.parametrize("name", ["waveform", "levels"])
+def test_a_configuration_may_add_distances(name):
     rng, found = np.random.default_rng(3), {}
     output = paddle.to_tensor(rng.standard_normal((1, 2, 4000)).astype(np.float32))
     batch = {"original": rng.standard_normal((1, 2, 4000)).astype(np.float32)}
     for weight in (0, 2):
-        recipe = ApolloRecipe(config.load("apollo/tiny", [f"train.waveform={weight}"]))
+        recipe = ApolloRecipe(config.load("apollo/tiny", [f"train.{name}={weight}"]))
         found[weight] = recipe.generator_loss(recipe.opponent().model, output, batch)
     (without, terms), (with_it, more) = found.values()
-    assert set(more) - set(terms) == {"waveform"}
-    assert float(with_it - without) == pytest.approx(2 * float(more["waveform"]), rel=1e-4)
+    assert set(more) - set(terms) == {name}
+    assert float(with_it - without) == pytest.approx(2 * float(more[name]), rel=1e-4)
 
 
 def test_the_generators_loss_is_the_sum_of_its_terms():

@@ -87,15 +87,16 @@ class ApolloRecipe:
     def generator_loss(
         self, discriminator: paddle.nn.Layer, output: paddle.Tensor, batch: Batch
     ) -> tuple[paddle.Tensor, dict[str, paddle.Tensor]]:
-        """Distance of magnitudes, of verdicts from 1, of the discriminator's maps, and of waveforms: sum and terms."""
+        """Distance of magnitudes, of verdicts from 1, of the discriminator's maps, and of what is added: sum, terms."""
         original = paddle.to_tensor(batch["original"])
         verdicts, fake = discriminator(output)
         with paddle.no_grad():
             _, real = discriminator(original)
         loss, terms = losses.generator_loss(verdicts, fake, real, output, original, self.cfg.train.feature_epsilon)
-        if weight := self.cfg.train.waveform:
-            terms["waveform"] = losses.waveform_error(output, original)
-            loss = loss + weight * terms["waveform"]
+        for name, distance in (("waveform", losses.waveform_error), ("levels", losses.level_error)):
+            if weight := self.cfg.train[name]:
+                terms[name] = distance(output, original)
+                loss = loss + weight * terms[name]
         return loss, terms
 
     def validate(self, model: paddle.nn.Layer, batch: Batch) -> dict[str, np.ndarray]:
