@@ -50,7 +50,7 @@ def test_a_folder_with_both_data_sets(tmp_path):
 
 def songs(folder: Path, count: int) -> Path:
     """Music of a second each where it is there, noise in its place elsewhere; for another ``count`` other songs."""
-    found = sorted((SHARED / "codec" / "apollo").glob("*/ori_wav.wav"))
+    found = sorted((SHARED / "audio" / "codec" / "apollo").glob("*/ori_wav.wav"))
     folder.mkdir()
     for k in range(count):
         if found:
