@@ -40,8 +40,8 @@ class Commands:
         with subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment) as running:
             try:
                 status = running.wait()
-            except KeyboardInterrupt:  # the command has got it, too, and saves what it has
-                status = running.wait()
+            except KeyboardInterrupt:  # the command has got it, too, and saves what it has; nothing follows it
+                status = running.wait() or 130
             except BaseException:
                 running.terminate()
                 raise

@@ -28,8 +28,9 @@ def test_a_step_that_fails_stops_the_demo_with_its_status(tmp_path, capfd, code,
     assert caught.value.status == status and "$ python -c" in capfd.readouterr().out
 
 
-def test_ctrl_c_leaves_the_step_the_time_to_save(tmp_path, capfd):
-    step = "import sys, time; time.sleep(1); print('saved'); sys.exit(130)"
+@pytest.mark.parametrize("status", [130, 0])
+def test_ctrl_c_leaves_the_step_the_time_to_save_and_ends_the_demo(tmp_path, capfd, status):
+    step = f"import sys, time; time.sleep(1); print('saved'); sys.exit({status})"
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(UserError) as caught:
         Demo(tmp_path).command("-c", step)
