@@ -293,8 +293,10 @@ def test_rmvpe_commands_name_configurations_and_keys_that_exist(page):
 
 
 @each_page
-def test_apollo_commands_name_configurations_and_keys_that_exist(page, monkeypatch):
-    monkeypatch.chdir(ROOT)  # a configuration with the original's keys is named by its path
+def test_apollo_commands_name_configurations_and_keys_that_exist(page, monkeypatch, tmp_path):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")  # a configuration with the original's keys is named by its path
+    (tmp_path / "pairs" / "train").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     assert not refused(page, APOLLO, ("train",), lambda call: run_apollo.settled(run_apollo.parse(call[1:])))
 
 
