@@ -1,8 +1,8 @@
 """Apollo at its published size, beside the original's layers in PyTorch.
 
 Two units of work: the network's pass over one chunk of a song, ten seconds of stereo, and one step of training on one
-second, because PyTorch keeps 10 GB of it for the gradient: the discriminator's losses, gradient, limit and AdamW, then
-the generator's. Same weights, same threads; what both sides compute is compared before anything is timed.
+second, because PyTorch takes nine gigabytes for it: the discriminator's losses, gradient, limit and AdamW, then the
+generator's. Same weights, same threads; what both sides compute is compared before anything is timed.
 """
 
 import tempfile

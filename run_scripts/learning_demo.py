@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ class LearningDemo(Commands):
             options = ["--songs", "14", "--test", "2", "--seconds", "20", "--seed", "0"]
             self.command("-m", "data.synthetic", f"{self.dataset}", *options)
             self.command("preprocess.py", "--dataset", f"{self.dataset}")
+
+    def cost(self, folder: Path, minutes: float) -> str:
+        """A last line: what training the run in ``folder`` took of the processors, and the whole demo by the clock."""
+        elapsed = (time.monotonic() - self.started) / 60
+        return f"{folder}: {minutes:.1f} CPU minutes of training; {elapsed:.1f} minutes in all"
 
 
 def add_arguments(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +65,6 @@ def main(arguments: list[str]) -> int:
     add_arguments(parser, "apollo", "train.steps=600")
     options = parser.parse(arguments)
     demo = Demo(options.folder, options.dataset, options.processes, options.overrides)
-    began = time.monotonic()
     demo.songs()
     place = demo.pairs()
     folder, minutes = demo.learn(place)
@@ -78,7 +76,7 @@ def main(arguments: list[str]) -> int:
     )
     print(table([_line(*line) for line in lines], ["", *SCORES]))
     print(f"\npictures: {place}/evaluation/trained/*.png")
-    print(f"{folder}: {minutes:.1f} CPU minutes of training; {(time.monotonic() - began) / 60:.1f} minutes in all")
+    print(demo.cost(folder, minutes))
     return 0
 
 

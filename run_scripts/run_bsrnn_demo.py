@@ -9,7 +9,6 @@ stopped. Without ``--dataset`` it makes synthetic songs.
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,12 +52,11 @@ def main(arguments: list[str]) -> int:
     add_arguments(parser, "bsrnn", "train.steps=600")
     options = parser.parse(arguments)
     demo = Demo(options.folder, options.dataset, options.processes, options.overrides)
-    began = time.monotonic()
     demo.songs()
     folder, minutes = demo.learn()
     trained, before = demo.judge(folder), demo.judge(untrained(folder))
     print(f"\nheld-out songs, before training:\n\n{before}\n\nand after it:\n\n{trained}\n")
-    print(f"{folder}: {minutes:.1f} CPU minutes of training; {(time.monotonic() - began) / 60:.1f} minutes in all")
+    print(demo.cost(folder, minutes))
     return 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,13 +80,12 @@ def main(arguments: list[str]) -> int:
     add_arguments(parser, "rmvpe", "train.steps=900", labelled, "songs of run_rmvpe.py -m prepare")
     options = parser.parse(arguments)
     demo = Demo(options.folder, options.dataset, options.processes, options.overrides)
-    began = time.monotonic()
     demo.songs()
     folder, minutes = demo.learn()
     lines = [demo.judge(untrained(folder), "step 0"), demo.judge(folder, "trained")]
     demo.follow(folder)
     print(f"\nmixtures of held-out voices and accompaniment:\n\n{table(lines, ['network', *map(str.upper, SCORES)])}\n")
-    print(f"{folder}: {minutes:.1f} CPU minutes of training; {(time.monotonic() - began) / 60:.1f} minutes in all")
+    print(demo.cost(folder, minutes))
     return 0
 
 

@@ -128,14 +128,12 @@ class Journal:
 
     def conclude(self, state: State, status: int, clock: Clock) -> None:
         """The last lines of a session: what it has written, and whether it goes on."""
-        if self.speaks:
-            best = checkpoint.best(self.folder)
-            console.log(f"wrote {checkpoint.latest(self.folder)}" + (f", the best so far is {best}" if best else ""))
-            if status:
-                where = f"saved at step {state.step} after {clock}"
-                console.log(f"{where}: status {status}, the same command goes on from here")
-            else:
-                console.log(f"finished at {self._reached(state)} after {clock}")
+        best = checkpoint.best(self.folder)
+        self.say(f"wrote {checkpoint.latest(self.folder)}" + (f", the best so far is {best}" if best else ""))
+        if status:
+            self.say(f"saved at step {state.step} after {clock}: status {status}, the same command goes on from here")
+        else:
+            self.say(f"finished at {self._reached(state)} after {clock}")
 
     def _reached(self, state: State) -> str:
         """How far the run has come."""

@@ -16,16 +16,9 @@ from metrics.report import COLUMNS, SongScore
 from runtime import checkpoint
 from tests.end_to_end.inside import inside
 from tests.end_to_end.side_by_side import side_by_side
+from tests.end_to_end.small_spleeter import SMALL_SPLEETER
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = {
-    "filters": [4, 6, 8, 10, 12, 16],
-    "sample_rate": 8000,
-    "frame_length": 512,
-    "frame_step": 128,
-    "frequency_bins": 192,
-    "segment_frames": 64,
-}
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +29,13 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
     write_songs(folder / "dataset", 5, 3.0, seed=0, sample_rate=8000, splits={"test": 4})
     build_index(folder / "dataset", jobs=1)
-    save(folder / "model" / "tiny" / "0a1b2c3d" / "best", models.create("spleeter_2stems", **MODEL), 3)
+    save(folder / "model" / "tiny" / "0a1b2c3d" / "best", models.create("spleeter_2stems", **SMALL_SPLEETER), 3)
     return folder
 
 
 def save(folder, model, step):
     arrays = {name: value.numpy() for name, value in model.state_dict().items()}
-    config = {"network": "spleeter_2stems", "model": MODEL, "separation": {"exponent": 2.0}}
+    config = {"network": "spleeter_2stems", "model": SMALL_SPLEETER, "separation": {"exponent": 2.0}}
     checkpoint.save(folder, {"model": arrays}, {"step": step, "network": "spleeter_2stems", "config": config})
 
 

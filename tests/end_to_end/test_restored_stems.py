@@ -12,15 +12,8 @@ from models.tensors import tensors
 from run_scripts import rmvpe_infer
 from runtime import checkpoint
 from runtime.errors import UserError
+from tests.end_to_end.small_spleeter import SMALL_SPLEETER
 
-SPLEETER = {
-    "filters": [4, 6, 8, 10, 12, 16],
-    "sample_rate": 8000,
-    "frame_length": 512,
-    "frame_step": 128,
-    "frequency_bins": 192,
-    "segment_frames": 64,
-}
 APOLLO = {"sr": 8000, "win": 20, "feature_dim": 16, "layer": 1, "segment": 1}
 PITCH = {"n_blocks": 1, "inter_layers": 1, "en_out_channels": 2}
 
@@ -36,7 +29,7 @@ def save(folder, network, options, gain=1.0):
 def place(tmp_path_factory):
     """A folder with a run of each network, and two songs."""
     folder = tmp_path_factory.mktemp("restored")
-    save(folder / "spleeter", "spleeter_2stems", SPLEETER)
+    save(folder / "spleeter", "spleeter_2stems", SMALL_SPLEETER)
     save(folder / "exps" / "apollo" / "0a1b2c3d", "apollo", APOLLO)
     save(folder / "louder", "apollo", {**APOLLO, "sr": 4000, "win": 40}, 8.0)
     save(folder / "runs" / "Hybrid" / "rmvpe" / "tiny" / "0a1b2c3d", "rmvpe", PITCH)

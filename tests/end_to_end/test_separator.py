@@ -15,16 +15,9 @@ import soundfile
 from runtime import checkpoint
 from separator import main as separate
 from tests.end_to_end.inside import inside
+from tests.end_to_end.small_spleeter import SMALL_SPLEETER
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = {
-    "filters": [4, 6, 8, 10, 12, 16],
-    "sample_rate": 8000,
-    "frame_length": 512,
-    "frame_step": 128,
-    "frequency_bins": 192,
-    "segment_frames": 64,
-}
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +26,9 @@ def place(tmp_path_factory):
     import models
 
     folder = tmp_path_factory.mktemp("separation")
-    model = models.create("spleeter_2stems", **MODEL)
+    model = models.create("spleeter_2stems", **SMALL_SPLEETER)
     arrays = {name: value.numpy() for name, value in model.state_dict().items()}
-    config = {"network": "spleeter_2stems", "model": MODEL, "separation": {"exponent": 2.0}}
+    config = {"network": "spleeter_2stems", "model": SMALL_SPLEETER, "separation": {"exponent": 2.0}}
     state = {"step": 3, "network": "spleeter_2stems", "config": config}
     checkpoint.save(folder / "model" / "tiny" / "0a1b2c3d" / "best", {"model": arrays}, state)
     rng = np.random.default_rng(0)
